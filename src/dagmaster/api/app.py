@@ -1,0 +1,27 @@
+"""The API as an ASGI application."""
+
+from __future__ import annotations
+
+from fastapi import APIRouter, FastAPI
+
+from dagmaster.api.authority import Authority
+from dagmaster.api.health import health_routes, installed_version
+from dagmaster.api.jobs import job_routes
+from dagmaster.api.workflows import workflow_routes
+from dagmaster.contract.api import Problem
+from dagmaster.web import problems
+
+PREFIX = "/api/v1"
+REFUSALS = {status: {"model": Problem} for status in (404, 409, 422, 503)}
+
+
+def create_app(authority: Authority) -> FastAPI:
+    """All endpoints, their errors as problem documents, described at /openapi.json."""
+    app = FastAPI(title="dagmaster", version=installed_version(), docs_url=None, redoc_url=None)
+    problems.install(app)
+    versioned = APIRouter(prefix=PREFIX, responses=REFUSALS)  # type: ignore[arg-type]  # FastAPI's own type is wider
+    versioned.include_router(job_routes(authority))
+    versioned.include_router(workflow_routes(authority))
+    app.include_router(versioned)
+    app.include_router(health_routes(authority))
+    return app

@@ -1,0 +1,1 @@
+"""What crosses a process or a table: states, messages, handler descriptions. No behaviour."""

@@ -1,0 +1,63 @@
+"""Leases on shards: who decides for which jobs."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import date, timedelta
+
+from dagmaster.db.connect import Connection
+from dagmaster.db.statements import SQL
+
+SHARD_COUNT = 64
+
+
+@dataclass(frozen=True, slots=True)
+class Survey:
+    """How many orchestrators live, and which shards nobody alive holds."""
+
+    live: int
+    free: list[int]
+
+
+async def renew(conn: Connection, owner: str, liveness_key: int, lease: timedelta) -> dict[int, int]:
+    """Prolong all leases of `owner`; returns the epochs of the shards it still holds."""
+    cursor = await conn.execute(SQL["renew"], {"owner": owner, "liveness_key": liveness_key, "lease": lease})
+    return {row.shard: row.epoch for row in await cursor.fetchall()}
+
+
+async def survey(conn: Connection) -> Survey:
+    row = await (await conn.execute(SQL["survey"])).fetchone()
+    assert row is not None
+    return Survey(row.live, list(row.free))
+
+
+async def take(conn: Connection, owner: str, shards: Sequence[int], lease: timedelta) -> dict[int, int]:
+    """Take free shards over, after any running tick of their former owner; returns the new epochs.
+
+    What is free is looked up again under the lock: two takers never both get a shard.
+    """
+    async with conn.transaction():
+        await conn.execute(SQL["lock_shards"], {"shards": list(shards)})
+        free = set((await survey(conn)).free)
+        wanted = [shard for shard in shards if shard in free]
+        cursor = await conn.execute(SQL["take"], {"owner": owner, "shards": wanted, "lease": lease})
+        return {row.shard: row.epoch for row in await cursor.fetchall()}
+
+
+async def release(conn: Connection, owner: str, shards: Sequence[int]) -> None:
+    await conn.execute(SQL["release"], {"owner": owner, "shards": list(shards)})
+
+
+async def leave(conn: Connection, owner: str) -> None:
+    """Forget this orchestrator."""
+    await conn.execute(SQL["leave"], {"owner": owner})
+
+
+async def hold_liveness(conn: Connection, liveness_key: int) -> None:
+    """Hold the session lock that says this process lives; only for a connection of one's own."""
+    await conn.execute(SQL["hold_liveness"], {"liveness_key": liveness_key})
+
+
+async def ensure_event_partition(conn: Connection, day: date) -> None:
+    await conn.execute(SQL["ensure_event_partition"], {"day": day})

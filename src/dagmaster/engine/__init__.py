@@ -1,0 +1,1 @@
+"""Runs graphs: one verb per file."""

@@ -1,0 +1,171 @@
+"""The orchestrator: wait, keep the leases, tick. One loop, one connection, no leader."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import Callable, Mapping
+from datetime import UTC, datetime, timedelta
+from time import monotonic
+
+import psycopg
+import structlog
+
+from dagmaster.contract.handlers import HandlerSpec
+from dagmaster.contract.local import LocalWorker
+from dagmaster.contract.messages import Message, Published, Report
+from dagmaster.db import engine as store
+from dagmaster.db import inbox
+from dagmaster.db.connect import Connection, Pool, connect
+from dagmaster.db.notify import EFFECTS, INBOX, TASKS
+from dagmaster.db.shards import ensure_event_partition, hold_liveness
+from dagmaster.engine.ownership import RENEW_SECONDS, Ownership, process_name
+from dagmaster.engine.tick import Tick
+from dagmaster.engine.wake import Bell, Notifier, hear
+from dagmaster.errors import DatabaseUnreachable, OwnershipLost, StaleState
+
+POLL_ACTIVE_SECONDS = 1.0
+POLL_IDLE_SECONDS = 2.0
+RECONNECT_SECONDS = 0.5
+PARTITIONS_AHEAD_DAYS = 3
+
+log = structlog.get_logger("dagmaster.engine")
+
+
+class Orchestrator:
+    """Decides for the jobs of the shards it holds, until it is told to stop."""
+
+    def __init__(
+        self, uri: str, pool: Pool, handlers: Mapping[str, HandlerSpec], worker: LocalWorker | None = None
+    ) -> None:
+        self.uri = uri
+        self.ownership = Ownership(process_name())
+        self.ticks = Tick(self.ownership.owner, handlers, worker)
+        self.bell = Bell()
+        self.notifier = Notifier(pool)
+        self.on_published: Callable[[], None] = lambda: self.notifier.tell(EFFECTS)
+        """Called when there are publications to apply; the default wakes publishers through the database."""
+        self.ready = asyncio.Event()
+        """Set once shards are held for the first time."""
+        self._stopping = False
+        self._keep_at = 0.0
+        self._clock: tuple[datetime, float] = (datetime.now(UTC), monotonic())
+
+    # --- life --------------------------------------------------------------------------------------
+
+    async def run(self) -> None:
+        """Turn until stopped; a lost connection is opened again and everything held is read anew."""
+        listener = asyncio.create_task(hear(self.uri, [INBOX], self.bell.ring, self._hold_liveness))
+        try:
+            while not self._stopping:
+                try:
+                    async with await connect(self.uri, engine=True) as conn:
+                        await self._turn_until_stopped(conn)
+                except (psycopg.Error, DatabaseUnreachable) as problem:
+                    log.warning("database lost", problem=str(problem))
+                    self._drop_everything()
+                    await asyncio.sleep(RECONNECT_SECONDS)
+        finally:
+            listener.cancel()
+            await asyncio.gather(listener, return_exceptions=True)
+
+    def stop(self) -> None:
+        """Hand the shards over and end after the present turn."""
+        self._stopping = True
+        self.bell.ring()
+
+    def deliver(self, job_id: str, shard: int, message: Message) -> bool:
+        """A message from inside this process; False when the shard is not held here."""
+        if shard not in self.ownership.epochs:
+            return False
+        self.ticks.delivered.append((job_id, shard, message))
+        self.bell.ring()
+        return True
+
+    # --- the loop ----------------------------------------------------------------------------------
+
+    async def _turn_until_stopped(self, conn: Connection) -> None:
+        self._keep_at = 0.0
+        try:
+            while not self._stopping:
+                await self._keep(conn)
+                if self.ownership.epochs and await self._tick(conn):
+                    continue
+                await self.bell.wait(self._patience())
+        finally:
+            if self._stopping and not conn.broken:
+                with contextlib.suppress(psycopg.Error):
+                    await self._send_back(conn, set(self.ownership.epochs))
+                    await self.ownership.hand_over(conn)
+                    self.notifier.tell(INBOX)
+
+    async def _keep(self, conn: Connection) -> None:
+        """Renew the leases when it is time; read in what was gained, forget what was lost."""
+        if monotonic() < self._keep_at:
+            return
+        first = not self.ownership.epochs
+        gained, lost = await self.ownership.keep(conn)
+        self._keep_at = monotonic() + RENEW_SECONDS
+        if lost:
+            log.warning("shards lost", count=len(lost))
+            self.ticks.forget(lost)
+            await self._send_back(conn, lost)
+        if gained:
+            self.ticks.forget(gained)
+            await self.ticks.hold(conn, await store.live_jobs(conn, sorted(gained)))
+            await self._make_partitions(conn)
+            log.info("shards gained", count=len(gained), first=first)
+        if self.ownership.epochs:
+            self.ready.set()
+
+    async def _tick(self, conn: Connection) -> bool:
+        try:
+            more = await self.ticks.run(conn, self.ownership.epochs)
+        except (OwnershipLost, StaleState) as problem:
+            log.warning("tick refused", problem=problem.message, why=problem.why)
+            self._drop_everything()
+            self._keep_at = 0.0
+            return True
+        if self.ticks.published:
+            self.on_published()
+        if self.ticks.queued:
+            self.notifier.tell(TASKS)
+        self._clock = (self.ticks.now, monotonic())
+        return more
+
+    def _drop_everything(self) -> None:
+        """Forget all jobs and epochs; the next turn takes up what is still or again ours."""
+        self.ticks.forget(set(self.ownership.epochs))
+        self.ownership.epochs = {}
+
+    def _patience(self) -> float:
+        """How long to wait for a ring: until the next deadline, the next renewal, or the next poll."""
+        poll = POLL_ACTIVE_SECONDS if self.ticks.jobs else POLL_IDLE_SECONDS
+        waits = [poll, self._keep_at - monotonic()]
+        due = self.ticks.timers.next_at()
+        if due is not None:
+            read_at, at = self._clock
+            waits.append((due - read_at).total_seconds() - (monotonic() - at) + 0.002)
+        return max(0.001, min(waits))
+
+    # --- helpers -----------------------------------------------------------------------------------
+
+    async def _send_back(self, conn: Connection, lost: set[int]) -> None:
+        """What was delivered for shards that others hold now goes through the inbox."""
+        keep = []
+        for job_id, shard, message in self.ticks.delivered:
+            if shard not in lost:
+                keep.append((job_id, shard, message))
+            elif isinstance(message, Report):
+                await inbox.send(conn, job_id, "report", inbox.report_body(message))
+            elif isinstance(message, Published):
+                await inbox.send(conn, job_id, "published", inbox.published_body(message))
+        self.ticks.delivered = keep
+
+    async def _hold_liveness(self, conn: Connection) -> None:
+        await hold_liveness(conn, self.ownership.liveness_key)
+
+    async def _make_partitions(self, conn: Connection) -> None:
+        today = (await store.read_clock(conn)).astimezone(UTC).date()
+        for ahead in range(PARTITIONS_AHEAD_DAYS):
+            await ensure_event_partition(conn, today + timedelta(days=ahead))

@@ -1,0 +1,52 @@
+"""Which shards this orchestrator decides for: leases with epochs, renewed, taken over, shared out and handed back."""
+
+from __future__ import annotations
+
+import os
+import secrets
+import socket
+from datetime import timedelta
+
+from dagmaster.db import shards
+from dagmaster.db.connect import Connection
+
+LEASE = timedelta(seconds=8)
+RENEW_SECONDS = 2.0
+
+
+def process_name() -> str:
+    """A name that no other process start has ever had, on any host."""
+    return f"{socket.gethostname()}-{os.getpid()}-{secrets.token_hex(4)}"
+
+
+class Ownership:
+    """The shards held by one orchestrator. All methods run on the orchestrator's own loop, between ticks."""
+
+    def __init__(self, owner: str) -> None:
+        self.owner = owner
+        self.liveness_key = secrets.randbits(62)
+        self.epochs: dict[int, int] = {}
+
+    async def keep(self, conn: Connection) -> tuple[set[int], set[int]]:
+        """Renew, take a fair share, give back the surplus; returns the shards gained and those lost."""
+        before = dict(self.epochs)
+        self.epochs = await shards.renew(conn, self.owner, self.liveness_key, LEASE)
+        seen = await shards.survey(conn)
+        share = -(-shards.SHARD_COUNT // max(1, seen.live))
+        if len(self.epochs) < share and seen.free:
+            room = share - len(self.epochs)
+            self.epochs |= await shards.take(conn, self.owner, seen.free[:room], LEASE)
+        elif len(self.epochs) > share:
+            surplus = sorted(self.epochs)[share:]
+            await shards.release(conn, self.owner, surplus)
+            for shard in surplus:
+                del self.epochs[shard]
+        gained = {shard for shard, epoch in self.epochs.items() if before.get(shard) != epoch}
+        lost = {shard for shard, epoch in before.items() if self.epochs.get(shard) != epoch}
+        return gained, lost
+
+    async def hand_over(self, conn: Connection) -> None:
+        """Give everything back at once, so that the others need not wait for a lease to end."""
+        await shards.release(conn, self.owner, list(self.epochs))
+        await shards.leave(conn, self.owner)
+        self.epochs = {}

@@ -1,0 +1,158 @@
+"""Runs a handler for one attempt: params in, Output out, every fault an error object. Children and threads use it."""
+
+from __future__ import annotations
+
+import errno
+import math
+import tempfile
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import orjson
+from pydantic import BaseModel, ValidationError
+
+from dagmaster.contract.handlers import Effect
+from dagmaster.contract.messages import Task
+from dagmaster.errors import (
+    Cancelled,
+    DagmasterError,
+    DiskFull,
+    HandlerError,
+    HandlerOutputInvalid,
+    OutOfMemory,
+    ParamsInvalid,
+)
+from dagmaster.executors.base import Outcome
+from dagmaster.handlers.base import Handler
+from dagmaster.storages.base import Storage
+
+OUTPUT_BYTES_MAX = 16 * 1024 * 1024
+
+
+@dataclass
+class AttemptContext:
+    """The handler's view of the world (`handlers.base.Context`) around one attempt."""
+
+    task: Task
+    scratch: Path
+    job_scratch: Path
+    storage: Storage
+    on_progress: Callable[[float, str], None]
+    on_log: Callable[[str, dict[str, Any]], None]
+    on_checkpoint: Callable[[int, dict[str, Any]], None]
+    is_cancelled: Callable[[], bool]
+    effects: list[Effect] = field(default_factory=list)
+
+    @property
+    def job_id(self) -> str:
+        return self.task.job_id
+
+    @property
+    def node_id(self) -> str:
+        return self.task.node_id
+
+    @property
+    def attempt(self) -> int:
+        return self.task.attempt
+
+    @property
+    def attempt_token(self) -> str:
+        return self.task.token
+
+    def progress(self, percent: float, message: str = "") -> None:
+        if self.is_cancelled():
+            raise Cancelled
+        self.on_progress(min(100.0, max(0.0, percent)), message)
+
+    def cancelled(self) -> bool:
+        return self.is_cancelled()
+
+    def log(self, message: str, **fields: Any) -> None:
+        self.on_log(message, fields)
+
+    def publish(self, effect: Effect) -> None:
+        self.effects.append(effect)
+
+    def checkpoint(self, phase: int, data: dict[str, Any]) -> None:
+        self.on_checkpoint(phase, data)
+
+    def resume(self) -> tuple[int, dict[str, Any]]:
+        saved = self.task.checkpoint
+        return (int(saved["phase"]), dict(saved["data"])) if saved else (0, {})
+
+
+def run_attempt(handler: Handler[Any, Any], task: Task, context: AttemptContext) -> Outcome:
+    """Validate the params, call the handler, validate what it returns. Never raises."""
+    try:
+        output = handler(_params(handler, task), context)  # type: ignore[arg-type]  # a structural Context
+        return Outcome(True, _output(handler, output), effects=tuple(e.model_dump() for e in context.effects))
+    except DagmasterError as error:
+        return Outcome(False, error=error.as_dict())
+    except MemoryError:
+        return Outcome(False, error=OutOfMemory(limit_mib="its allowance of").as_dict())
+    except OSError as problem:
+        if problem.errno == errno.ENOSPC:
+            return Outcome(False, error=DiskFull(where_full=problem.filename or "scratch").as_dict())
+        return Outcome(False, error=_unforeseen(problem))
+    except Exception as problem:  # noqa: BLE001  # a handler may raise anything; it becomes the attempt's error
+        return Outcome(False, error=_unforeseen(problem))
+
+
+def _params(handler: Handler[Any, Any], task: Task) -> Any:
+    try:
+        return handler.params.model_validate(task.params)
+    except ValidationError as problem:
+        raise ParamsInvalid(problem=_first(problem), where=f"node `{task.node_id}`") from problem
+
+
+def _output(handler: Handler[Any, Any], output: Any) -> Any:
+    """The output as strict JSON: no NaN, no NUL, no more than the limit."""
+    if not isinstance(output, BaseModel) or not isinstance(output, handler.output):
+        raise HandlerOutputInvalid(problem=f"{type(output).__name__} instead of {handler.output.__name__}")
+    document = output.model_dump(mode="json")
+    _refuse_unstorable(document)
+    size = len(orjson.dumps(document))
+    if size > OUTPUT_BYTES_MAX:
+        raise HandlerOutputInvalid(problem=f"{size} bytes, more than {OUTPUT_BYTES_MAX}")
+    return document
+
+
+def _refuse_unstorable(value: Any) -> None:
+    waiting = [value]
+    while waiting:
+        item = waiting.pop()
+        if isinstance(item, float) and not math.isfinite(item):
+            raise HandlerOutputInvalid(problem=f"{item} is not a JSON number")
+        if isinstance(item, str) and "\x00" in item:
+            raise HandlerOutputInvalid(problem="a text holds a NUL character")
+        if isinstance(item, dict):
+            waiting.extend(item.values())
+            waiting.extend(item.keys())
+        elif isinstance(item, list):
+            waiting.extend(item)
+
+
+def _first(problem: ValidationError) -> str:
+    faults = problem.errors(include_url=False)
+    texts = [f"{'.'.join(str(part) for part in fault['loc'])}: {fault['msg']}" for fault in faults[:3]]
+    return "; ".join(texts) + (f" (and {len(faults) - 3} more)" if len(faults) > 3 else "")
+
+
+def _unforeseen(problem: Exception) -> dict[str, Any]:
+    """An error of no class of ours: said with its type, retried by default."""
+    return HandlerError(f"{type(problem).__name__}: {problem}", retryable=True).as_dict()
+
+
+def job_folder(scratch: Path, job_id: str) -> Path:
+    """Where the attempts of a job keep what they hand to each other."""
+    return scratch / job_id
+
+
+def make_scratch(scratch: Path, task: Task) -> tuple[Path, Path]:
+    """A new empty folder for the attempt, and the job's shared one."""
+    shared = job_folder(scratch, task.job_id) / "shared"
+    shared.mkdir(parents=True, exist_ok=True)
+    own = tempfile.mkdtemp(prefix=f"{task.node_id}-{task.attempt}-", dir=shared.parent)
+    return Path(own), shared

@@ -1,0 +1,42 @@
+"""The shelf's promise: run one attempt somewhere, tell how it goes, and stop it when asked."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+from dagmaster.contract.messages import Task
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """How an attempt ended. Exactly one of output and error is meaningful, by `completed`."""
+
+    completed: bool
+    output: Any = None
+    error: dict[str, Any] | None = None
+    effects: tuple[dict[str, Any], ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Listener:
+    """What an attempt says while it runs."""
+
+    progress: Callable[[Task, float, str], None]
+    checkpoint: Callable[[Task, int, dict[str, Any]], Awaitable[None]]
+    """Returns once it is durable; raises Cancelled when the attempt is no longer this worker's."""
+    log: Callable[[Task, str, dict[str, Any]], None]
+
+
+class Executor(Protocol):
+    """A place where attempts run."""
+
+    async def start(self) -> None:
+        """Get ready; raises when the place cannot be used."""
+
+    async def run(self, task: Task, listener: Listener) -> Outcome:
+        """Run one attempt to its end. Cancelling the awaiting task stops the attempt for real."""
+
+    async def stop(self) -> None:
+        """End everything that still runs here."""

@@ -1,0 +1,1 @@
+"""Pure kernels over arrays and files; usable from a notebook without the rest."""

@@ -1,0 +1,1 @@
+"""Raster kernels: inspect, validate, convert, draw."""

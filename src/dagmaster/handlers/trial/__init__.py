@@ -1,0 +1,1 @@
+"""Handlers for trying things out: no data, no storage."""

@@ -1,0 +1,134 @@
+"""The local profile: everything in one process around an embedded Postgres, in one data folder."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import socket
+from collections.abc import AsyncIterator, Iterator
+from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import uvicorn
+
+from dagmaster.api.app import create_app
+from dagmaster.api.authority import Authority
+from dagmaster.catalog.embedded import EmbeddedCatalog
+from dagmaster.db import worker as worker_store
+from dagmaster.db.connect import open_pool
+from dagmaster.db.embedded import EmbeddedPostgres
+from dagmaster.db.lockfile import DataFolderLock
+from dagmaster.db.migrate import migrate
+from dagmaster.engine.orchestrator import Orchestrator
+from dagmaster.engine.ownership import process_name
+from dagmaster.engine.publish import Publisher
+from dagmaster.errors import PortInUse
+from dagmaster.handlers.manifest import bundled_specs
+from dagmaster.run.worker import WorkerPlan, make_worker
+from dagmaster.storages import open_storage
+
+LOOPBACK = "127.0.0.1"
+LOCAL_WORKER = "local-"
+"""Workers of the local profile are named so; when the profile starts, those of an earlier start are dead."""
+DRAIN_SECONDS = 3
+
+
+@dataclass(frozen=True, slots=True)
+class Running:
+    """A local profile that is up."""
+
+    url: str
+    data: Path
+    storage: Path
+    database: str
+    failed: asyncio.Future[None]
+    """Ends with the error of a part that stopped by itself."""
+
+
+@asynccontextmanager
+async def local_profile(data: Path, *, port: int | None, processes: int, memory_mib: int) -> AsyncIterator[Running]:
+    """Start everything, yield its address, stop everything.
+
+    Errors: DataFolderInUse, DataFolderUnusable, PortInUse, DatabaseStartFailed.
+    """
+    async with AsyncExitStack() as stack:
+        lock = stack.enter_context(DataFolderLock(data))
+        sock = stack.enter_context(listening_socket(port))
+        url = f"http://{LOOPBACK}:{sock.getsockname()[1]}"
+        postgres = stack.enter_context(EmbeddedPostgres(data))
+        migrate(postgres.uri)
+        pool = await open_pool(postgres.uri)
+        stack.push_async_callback(pool.close)
+        async with pool.connection() as conn:
+            await worker_store.expire_leases(conn, LOCAL_WORKER)
+
+        storage = f"file:{data / 'storage'}"
+        plan = WorkerPlan(
+            postgres.uri, storage, data / "scratch", processes, memory_mib, name=LOCAL_WORKER + process_name()
+        )
+        worker = await make_worker(plan, pool)
+        orchestrator = Orchestrator(postgres.uri, pool, bundled_specs(), worker)
+        worker.engine = orchestrator
+        publisher = Publisher(pool, open_storage(storage), EmbeddedCatalog(pool))
+        publisher.on_applied = orchestrator.bell.ring
+        orchestrator.on_published = publisher.bell.ring
+        authority = Authority(pool, bundled_specs(), ring_inbox=orchestrator.bell.ring)
+        server = Server(uvicorn.Config(create_app(authority), log_config=None, timeout_graceful_shutdown=DRAIN_SECONDS))
+
+        failed: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        for part, stop in (
+            (publisher.run(), publisher.stop),
+            (orchestrator.run(), orchestrator.stop),
+            (worker.run(), worker.stop),
+            (server.serve(sockets=[sock]), server.stop),
+        ):
+            task = asyncio.create_task(part)
+            task.add_done_callback(lambda done: _tell(done, failed))
+            stack.push_async_callback(_stop_part, task, stop)
+        await orchestrator.ready.wait()
+        await server.up.wait()
+        lock.publish(url)
+        yield Running(url, data, data / "storage", postgres.uri, failed)
+
+
+class Server(uvicorn.Server):
+    """uvicorn without its own signal handlers: the process has one owner of signals."""
+
+    def __init__(self, config: uvicorn.Config) -> None:
+        super().__init__(config)
+        self.up = asyncio.Event()
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        await super().startup(sockets)
+        self.up.set()
+
+    @contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        yield
+
+    def stop(self) -> None:
+        self.should_exit = True
+
+
+@contextmanager
+def listening_socket(port: int | None) -> Iterator[socket.socket]:
+    """A bound loopback socket; a free port when none is named. Errors: PortInUse."""
+    with socket.socket() as sock:
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            sock.bind((LOOPBACK, port or 0))
+        except OSError as problem:
+            raise PortInUse(port=port, why=problem.strerror) from problem
+        yield sock
+
+
+def _tell(done: asyncio.Task[None], failed: asyncio.Future[None]) -> None:
+    if not done.cancelled() and (error := done.exception()) is not None and not failed.done():
+        failed.set_exception(error)
+
+
+async def _stop_part(task: asyncio.Task[None], stop: object) -> None:
+    stop()  # type: ignore[operator]  # a bound method without arguments
+    with contextlib.suppress(Exception):
+        await task

@@ -1,0 +1,38 @@
+"""Puts an orchestrator together, with the publisher that empties its outbox."""
+
+from __future__ import annotations
+
+import asyncio
+
+from dagmaster.catalog.embedded import EmbeddedCatalog
+from dagmaster.db.connect import open_pool
+from dagmaster.db.notify import EFFECTS, INBOX
+from dagmaster.engine.orchestrator import Orchestrator
+from dagmaster.engine.publish import Publisher
+from dagmaster.engine.wake import Notifier, hear
+from dagmaster.handlers.manifest import bundled_specs
+from dagmaster.storages import open_storage
+
+
+async def run_orchestrator(uri: str, storage: str, stop: asyncio.Event) -> None:
+    """An orchestrator process: decides until it is told to stop, then hands its shards over."""
+    pool = await open_pool(uri)
+    try:
+        orchestrator = Orchestrator(uri, pool, bundled_specs())
+        publisher = Publisher(pool, open_storage(storage), EmbeddedCatalog(pool))
+        notifier = Notifier(pool)
+        publisher.on_applied = lambda: notifier.tell(INBOX)
+        parts = [
+            asyncio.create_task(orchestrator.run()),
+            asyncio.create_task(publisher.run()),
+        ]
+        listener = asyncio.create_task(hear(uri, [EFFECTS], publisher.bell.ring))
+        stopped = asyncio.create_task(stop.wait())
+        await asyncio.wait([*parts, stopped], return_when=asyncio.FIRST_COMPLETED)
+        publisher.stop()
+        orchestrator.stop()
+        await asyncio.gather(*parts)
+        listener.cancel()
+        await asyncio.gather(listener, return_exceptions=True)
+    finally:
+        await pool.close()

@@ -1,0 +1,1 @@
+"""SHELF: where bytes live."""

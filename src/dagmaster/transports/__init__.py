@@ -1,0 +1,1 @@
+"""SHELF: how tasks reach workers."""

@@ -1,0 +1,1 @@
+"""What all HTTP faces share: problem+json, limits, who is asking."""

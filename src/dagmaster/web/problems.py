@@ -1,0 +1,116 @@
+"""Errors as application/problem+json, with one table from error class to HTTP status."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import structlog
+from fastapi import FastAPI, Request
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import JSONResponse
+from starlette.exceptions import HTTPException
+
+from dagmaster.contract.api import Problem
+from dagmaster.errors import (
+    DagmasterError,
+    DatabaseUnreachable,
+    IdempotencyConflict,
+    NotFound,
+    Refused,
+    StaleState,
+    WorkflowUnknown,
+)
+
+STATUSES: dict[type[DagmasterError], int] = {
+    WorkflowUnknown: 404,
+    IdempotencyConflict: 409,
+    Refused: 422,
+    NotFound: 404,
+    StaleState: 409,
+    DatabaseUnreachable: 503,
+}
+RETRY_AFTER_SECONDS = 5
+
+log = structlog.get_logger("dagmaster.web")
+
+
+def status_of(error: DagmasterError) -> int:
+    """The status of the nearest class in the table; 500 for what is nobody's request's fault."""
+    return next((STATUSES[cls] for cls in type(error).__mro__ if cls in STATUSES), 500)
+
+
+def problem_of(error: DagmasterError, status: int) -> Problem:
+    body = error.as_dict()
+    return Problem(
+        **body,
+        type=f"urn:dagmaster:error:{error.code}",
+        title=error.code.replace("_", " ").capitalize(),
+        status=status,
+        detail=error.message,
+        problems=faults_of(error),
+    )
+
+
+def faults_of(error: DagmasterError) -> list[dict[str, Any]]:
+    """All faults, when the error stands for several: of inputs, or of a definition."""
+    return [*error.facts.get("problems", []), *(finding.as_dict() for finding in error.facts.get("findings", []))]
+
+
+def answer(problem: Problem) -> JSONResponse:
+    headers = {"Retry-After": str(RETRY_AFTER_SECONDS)} if problem.status == 503 else None
+    return JSONResponse(
+        problem.model_dump(mode="json"),
+        status_code=problem.status,
+        media_type="application/problem+json",
+        headers=headers,
+    )
+
+
+def install(app: FastAPI) -> None:
+    """Let every error of the app leave as a problem document."""
+
+    @app.exception_handler(DagmasterError)
+    async def known(request: Request, error: DagmasterError) -> JSONResponse:
+        return answer(problem_of(error, status_of(error)))
+
+    @app.exception_handler(RequestValidationError)
+    async def malformed(request: Request, error: RequestValidationError) -> JSONResponse:
+        faults = [_fault(fault) for fault in error.errors()]
+        first = faults[0] if faults else {"pointer": "", "message": "unreadable"}
+        return answer(
+            Problem(
+                code="REQUEST_INVALID",
+                type="urn:dagmaster:error:REQUEST_INVALID",
+                title="Request invalid",
+                status=422,
+                message=f"{first['pointer'] or 'the body'}: {first['message']}",
+                detail=f"{len(faults)} fault(s) in the request",
+                remedy="Correct the fields named in `problems`; /openapi.json describes them.",
+                problems=faults,
+            )
+        )
+
+    @app.exception_handler(HTTPException)
+    async def plain(request: Request, error: HTTPException) -> JSONResponse:
+        code = {404: "NOT_FOUND", 405: "METHOD_NOT_ALLOWED"}.get(error.status_code, "REQUEST_REFUSED")
+        return answer(
+            Problem(
+                code=code,
+                type=f"urn:dagmaster:error:{code}",
+                title=code.replace("_", " ").capitalize(),
+                status=error.status_code,
+                message=str(error.detail),
+                detail=f"{request.method} {request.url.path}",
+                remedy="/openapi.json lists what there is.",
+            )
+        )
+
+    @app.exception_handler(Exception)
+    async def unforeseen(request: Request, error: Exception) -> JSONResponse:
+        log.exception("request failed", method=request.method, path=request.url.path, exc_info=error)
+        return answer(problem_of(DagmasterError(why=type(error).__name__), 500))
+
+
+def _fault(fault: dict[str, Any]) -> dict[str, str]:
+    place = [str(part) for part in fault["loc"] if part != "body"]
+    return {"pointer": "".join(f"/{part}" for part in place), "code": str(fault["type"]), "message": str(fault["msg"])}

@@ -1,0 +1,1 @@
+"""Runs one task at a time per slot: claim, execute, report."""

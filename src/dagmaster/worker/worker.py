@@ -1,0 +1,275 @@
+"""The worker: claim what there is room for, run it, report how it ended."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import Mapping
+from time import monotonic
+from typing import Any, NamedTuple
+
+import psycopg
+import structlog
+
+from dagmaster.contract.handlers import HandlerSpec
+from dagmaster.contract.local import LocalEngine
+from dagmaster.contract.messages import Key, Report, Task
+from dagmaster.db import worker as store
+from dagmaster.db.connect import Pool
+from dagmaster.db.inbox import report_body
+from dagmaster.db.notify import INBOX, notify
+from dagmaster.errors import Cancelled, DatabaseUnreachable, HandlerCrashed
+from dagmaster.executors.base import Executor, Listener, Outcome
+from dagmaster.worker.lease import Held, LeaseKeeper
+from dagmaster.worker.sweep import Sweeper
+
+POLL_SECONDS = 1.0
+TURN_SECONDS = 1.0
+PROGRESS_SECONDS = 0.5
+REPORT_RETRY_SECONDS = 0.5
+
+log = structlog.get_logger("dagmaster.worker")
+
+
+class Running(NamedTuple):
+    """An attempt under way here, since when by the local clock."""
+
+    task: Task
+    work: asyncio.Task[None]
+    begun_at: float
+
+
+class Worker:
+    """Runs attempts: light ones inline, others in child processes, each kind within its own number of slots."""
+
+    def __init__(
+        self,
+        worker_id: str,
+        uri: str,
+        pool: Pool,
+        handlers: Mapping[str, HandlerSpec],
+        executors: Mapping[str, Executor],
+        slots: Mapping[str, int],
+        queues: list[str],
+        sweeper: Sweeper,
+        engine: LocalEngine | None = None,
+    ) -> None:
+        self.worker_id = worker_id
+        self.uri = uri
+        self.pool = pool
+        self.handlers = handlers
+        self.executors = executors
+        self.free = dict(slots)
+        self.slots = sum(slots.values())
+        self.queues = queues
+        self.sweeper = sweeper
+        self.engine = engine
+        self.running: dict[tuple[str, Key], Running] = {}
+        self.progressed: dict[tuple[str, Key], store.ProgressRow] = {}
+        self.bell = asyncio.Event()
+        self.backlog = True
+        """Tasks may be waiting in the queues; while so, new ones queue up behind them."""
+        self._stopping = False
+        self._loop: asyncio.AbstractEventLoop | None = None
+
+    # --- life --------------------------------------------------------------------------------------
+
+    async def run(self) -> None:
+        """Announce, then claim and run until stopped."""
+        self._loop = asyncio.get_running_loop()
+        keeper = LeaseKeeper(self.uri, self.worker_id, self._on_renewed)
+        await asyncio.gather(*(executor.start() for executor in self.executors.values()))
+        keeper.start()
+        beside = [
+            asyncio.create_task(self._turn(keeper)),
+            asyncio.create_task(self._save_progress()),
+            asyncio.create_task(self.sweeper.run()),
+        ]
+        try:
+            await self._announce()
+            while not self._stopping:
+                await self._claim()
+                await self._wait()
+        finally:
+            for task in beside:
+                task.cancel()
+            await asyncio.gather(*beside, return_exceptions=True)
+            await self._release_running()
+            keeper.stop()
+            await self._leave()
+
+    def stop(self) -> None:
+        self._stopping = True
+        self.bell.set()
+
+    # --- the engine in the same process --------------------------------------------------------------
+
+    def reserve(self, handler: str, queue: str) -> bool:
+        spec = self.handlers.get(handler)
+        if self._stopping or self.backlog or spec is None or queue not in self.queues or self.free[spec.isolation] < 1:
+            return False
+        self.free[spec.isolation] -= 1
+        return True
+
+    def unreserve(self, handler: str, queue: str) -> None:
+        self.free[self.handlers[handler].isolation] += 1
+
+    def start(self, task: Task) -> None:
+        work = asyncio.create_task(self._run_one(task))
+        self.running[task.job_id, task.key] = Running(task, work, monotonic())
+
+    def revoke(self, job_id: str, key: Key) -> None:
+        found = self.running.get((job_id, key))
+        if found is not None:
+            found.work.cancel()
+
+    def tasks_waiting(self) -> None:
+        self.backlog = True
+        self.bell.set()
+
+    # --- the loop ----------------------------------------------------------------------------------
+
+    async def _announce(self) -> None:
+        async with self.pool.connection() as conn:
+            await store.register(conn, self.worker_id, self.slots, self.queues, list(self.handlers.values()))
+
+    async def _claim(self) -> None:
+        """Fill the free slots from the queues."""
+        for isolation, free in list(self.free.items()):
+            names = [name for name, spec in self.handlers.items() if spec.isolation == isolation]
+            if free < 1 or not names:
+                continue
+            try:
+                async with self.pool.connection() as conn:
+                    tasks = await store.claim(conn, self.worker_id, self.queues, names, free)
+                    if tasks:
+                        await notify(conn, [INBOX])
+            except (psycopg.Error, DatabaseUnreachable) as problem:
+                log.warning("nothing claimed", problem=str(problem))
+                return
+            self.free[isolation] -= len(tasks)
+            for task in tasks:
+                self.start(task)
+        self.backlog = any(free < 1 for free in self.free.values()) and self.backlog
+
+    async def _wait(self) -> None:
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(self.bell.wait(), POLL_SECONDS)
+        self.bell.clear()
+
+    async def _turn(self, keeper: LeaseKeeper) -> None:
+        """Show the lease keeper that the loop turns."""
+        while True:
+            keeper.turned_at = monotonic()
+            await asyncio.sleep(TURN_SECONDS)
+
+    # --- one attempt -------------------------------------------------------------------------------
+
+    async def _run_one(self, task: Task) -> None:
+        spec = self.handlers[task.handler]
+        listener = Listener(self._on_progress, self._on_checkpoint, self._on_log)
+        try:
+            outcome = await self.executors[spec.isolation].run(task, listener)
+        except asyncio.CancelledError:
+            outcome = None
+        except Exception:
+            log.exception("executor failed", handler=task.handler)
+            outcome = Outcome(False, error=HandlerCrashed(cause="a fault of the executor").as_dict())
+        finally:
+            self.running.pop((task.job_id, task.key), None)
+            self.progressed.pop((task.job_id, task.key), None)
+            self.free[spec.isolation] += 1
+        if outcome is not None:
+            if not outcome.completed:
+                await asyncio.to_thread(self.sweeper.storage.discard, task.token)
+            await self._report(task, outcome)
+        self.sweeper.bell.set()
+        if self.backlog:
+            self.bell.set()
+
+    async def _report(self, task: Task, outcome: Outcome) -> None:
+        """Say how the attempt ended: to the engine in this process, or into the inbox, until it is durable."""
+        report = Report(
+            key=task.key,
+            attempt=task.attempt,
+            worker=self.worker_id,
+            outcome="COMPLETED" if outcome.completed else "FAILED",
+            output=outcome.output,
+            error=outcome.error,
+            effects=outcome.effects,
+        )
+        await self._send(task, report)
+
+    async def _send(self, task: Task, report: Report) -> None:
+        if self.engine is not None and self.engine.deliver(task.job_id, task.shard, report):
+            return
+        body = report_body(report)
+        while True:
+            try:
+                async with self.pool.connection() as conn:
+                    await store.report(conn, task.job_id, task.shard, body)
+                    await notify(conn, [INBOX])
+                return
+            except (psycopg.Error, DatabaseUnreachable) as problem:
+                log.warning("report waits for the database", problem=str(problem))
+                await asyncio.sleep(REPORT_RETRY_SECONDS)
+
+    # --- what attempts say -------------------------------------------------------------------------
+
+    def _on_progress(self, task: Task, percent: float, message: str) -> None:
+        self.progressed[task.job_id, task.key] = store.ProgressRow(
+            task.job_id, task.key, task.attempt, percent, message
+        )
+
+    def _on_log(self, task: Task, message: str, fields: dict[str, Any]) -> None:
+        log.info("handler", job_id=task.job_id, node=task.node_id, attempt=task.attempt, said=message, **fields)
+
+    async def _on_checkpoint(self, task: Task, phase: int, data: dict[str, Any]) -> None:
+        async with self.pool.connection() as conn:
+            if not await store.save_checkpoint(conn, self.worker_id, task, phase, data):
+                raise Cancelled
+
+    async def _save_progress(self) -> None:
+        """Write progress now and then; losing some costs nothing."""
+        while True:
+            await asyncio.sleep(PROGRESS_SECONDS)
+            rows, self.progressed = list(self.progressed.values()), {}
+            if not rows:
+                continue
+            try:
+                async with self.pool.connection() as conn:
+                    await store.save_progress(conn, rows)
+            except (psycopg.Error, DatabaseUnreachable) as problem:
+                log.warning("progress not saved", problem=str(problem))
+
+    # --- leases ------------------------------------------------------------------------------------
+
+    def _on_renewed(self, held: Held, asked_at: float) -> None:
+        """Called from the lease keeper's thread: stop what has been taken away."""
+        assert self._loop is not None
+        self._loop.call_soon_threadsafe(self._stop_lost, held, asked_at)
+
+    def _stop_lost(self, held: Held, asked_at: float) -> None:
+        for task, work, begun_at in list(self.running.values()):
+            if begun_at < asked_at and (task.job_id, task.key, task.attempt) not in held:
+                log.info("attempt taken away", job_id=task.job_id, node=task.node_id, attempt=task.attempt)
+                work.cancel()
+
+    # --- the end -----------------------------------------------------------------------------------
+
+    async def _release_running(self) -> None:
+        """Stop what still runs and give it back unspent, so that another worker takes it at once."""
+        stopped = list(self.running.values())
+        for running in stopped:
+            running.work.cancel()
+        await asyncio.gather(*(running.work for running in stopped), return_exceptions=True)
+        for task, _, _ in stopped:
+            await self._send(task, Report(task.key, task.attempt, self.worker_id, "RELEASED"))
+        await asyncio.gather(*(executor.stop() for executor in self.executors.values()))
+
+    async def _leave(self) -> None:
+        try:
+            async with self.pool.connection() as conn:
+                await store.leave(conn, self.worker_id)
+        except (psycopg.Error, DatabaseUnreachable) as problem:
+            log.warning("left without a word", problem=str(problem))

@@ -1,0 +1,88 @@
+"""kill -9 of everything in the middle of a job, and what is there afterwards."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+from pathlib import Path
+
+import httpx
+import psycopg
+import pytest
+
+from acceptance.conftest import Program, alive
+from dagmaster.db.embedded import EmbeddedPostgres
+from waiting import eventually
+
+SLOW = """
+workflow_id: slow_chain
+name: Slow chain
+version: 1
+nodes:
+  start: {type: start, next: one}
+  one: {handler: echo, params: {n: 1}, next: nap}
+  nap: {handler: sleep, params: {duration_seconds: "{{ inputs.seconds }}"}, next: three}
+  three: {handler: echo, params: {slept: "{{ nodes.nap.output.slept_for }}"}, next: end}
+  end: {type: end}
+inputs:
+  seconds: {type: number, default: 3}
+"""
+
+
+def test_killed_in_mid_job_it_completes_after_the_next_up(program: Program, tmp_path: Path) -> None:
+    workflow = tmp_path / "slow.yaml"
+    workflow.write_text(SLOW)
+    with program.up() as up:
+        job_id = program.run("submit", str(workflow)).stdout.strip()
+        eventually(lambda: up.job(job_id)["nodes"]["nap"]["status"] == "RUNNING", 30)
+        children = up.descendants()
+        up.kill_group()
+        eventually(lambda: not alive(children), 15)
+    with program.up() as up:
+        job = up.until(job_id, "COMPLETED", timeout=60)
+        assert job["nodes"]["one"]["attempt"] == 1
+        assert job["nodes"]["nap"]["attempt"] == 2
+        assert job["nodes"]["three"]["attempt"] == 1
+    with EmbeddedPostgres(program.data) as server, psycopg.connect(server.uri) as conn:
+        rows = conn.execute(
+            "SELECT ordinal, attempt, outcome FROM dagmaster.attempt WHERE job_id = %s ORDER BY 1, 2", (job_id,)
+        ).fetchall()
+        assert [row[2] for row in rows] == ["COMPLETED", "LOST", "COMPLETED", "COMPLETED"]
+        for table in ("task", "message", "effect", "quarantine"):
+            assert conn.execute(f"SELECT count(*) FROM dagmaster.{table}").fetchone() == (0,), table
+    assert not list((program.data / "scratch").glob("*"))
+
+
+@pytest.mark.parametrize("moment", ["create_cog"])
+def test_killed_in_mid_ingest_each_effect_is_there_once(program: Program, raster: Path, moment: str) -> None:
+    with program.up() as up:
+        job_id = program.run(
+            "submit", "raster_ingest", "-i", f"local_path={raster}", "-i", "collection_id=crash"
+        ).stdout.strip()
+        eventually(lambda: up.job(job_id)["nodes"][moment]["status"] == "RUNNING", 60)
+        up.kill_group()
+    with program.up() as up:
+        job = up.until(job_id, "COMPLETED", timeout=90)
+    cog = job["nodes"]["create_cog"]["output"]
+    published = sorted(
+        path.name for path in (program.data / "storage" / cog["cog_container"]).rglob("*") if path.is_file()
+    )
+    assert len(published) == 2, published
+    assert not list((program.data / "storage" / ".staged").glob("*"))
+    assert not list((program.data / "scratch").glob("*"))
+    with EmbeddedPostgres(program.data) as server, psycopg.connect(server.uri) as conn:
+        assert conn.execute("SELECT count(*) FROM catalog.item").fetchone() == (1,)
+        assert conn.execute("SELECT count(*) FROM dagmaster.artifact").fetchone() == (2,)
+
+
+def test_killed_database_ends_up_with_a_clear_error_or_goes_on(program: Program) -> None:
+    """Postgres itself dies under a running `up`: the API says so, and the next start has everything."""
+    with program.up() as up:
+        done = json.loads(program.run("run", "echo_test", "-i", "message=before", "--json").stdout)
+        postmaster = int((program.data / "postgres" / "postmaster.pid").read_text().splitlines()[0])
+        os.kill(postmaster, signal.SIGKILL)
+        eventually(lambda: httpx.get(f"{up.url}/readyz", trust_env=False, timeout=30).status_code == 503, 30)
+        answer = httpx.get(f"{up.url}/readyz", trust_env=False, timeout=30)
+        assert answer.json()["components"]["database"]["status"] == "down"
+    assert program.json("status", done["job_id"]) == done

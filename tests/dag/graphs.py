@@ -1,0 +1,130 @@
+"""Factories of graphs and messages for tests of decisions: a test names only what it is about."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+from dagmaster.contract.decisions import Decision
+from dagmaster.contract.messages import Key, Message, Report, Started, Submitted
+from dagmaster.dag.decide import decide
+from dagmaster.dag.graph import Graph, Node, RetryPolicy, Scope, TaskSpec
+from dagmaster.dag.state import JobState
+
+NOW = datetime(2026, 1, 1, tzinfo=UTC)
+
+
+@dataclass(frozen=True)
+class Value:
+    """An expression that yields what a function makes of the scope."""
+
+    make: Callable[[Scope], Any] = lambda scope: {}
+    source: str = "value"
+    node_references: frozenset[str] = frozenset()
+
+    def __call__(self, scope: Scope) -> Any:
+        return self.make(scope)
+
+
+def constant(value: Any) -> Value:
+    return Value(lambda scope: value)
+
+
+def work(retries: int = 0, **more: Any) -> TaskSpec:
+    """A task of the handler `echo`."""
+    policy = RetryPolicy(retries_max=retries, backoff="fixed", initial_delay_seconds=5)
+    given = {"queue": None, "params": Value(), "timeout_seconds": None, "queue_timeout_seconds": None, "retry": policy}
+    return TaskSpec(handler="echo", **given | more)
+
+
+@dataclass
+class Sketch:
+    """A graph under construction; nodes are named, edges follow from `after` and `any_of`."""
+
+    nodes: list[Node] = field(default_factory=list)
+
+    def add(self, name: str, kind: str = "task", *, after: str = "", any_of: str = "", **more: Any) -> Sketch:
+        ordinals = {node.id: node.ordinal for node in self.nodes}
+        if kind in ("task", "fan_out"):
+            more.setdefault("task", work())
+        self.nodes.append(
+            Node(
+                ordinal=len(self.nodes),
+                id=name,
+                type=kind,  # type: ignore[arg-type]  # tests use the words
+                all_of=tuple(ordinals[other] for other in after.split()),
+                any_of=tuple(ordinals[other] for other in any_of.split()),
+                **more,
+            )
+        )
+        return self
+
+    def graph(self) -> Graph:
+        behind: dict[int, list[int]] = {}
+        for node in self.nodes:
+            for before in (*node.all_of, *node.any_of):
+                behind.setdefault(before, []).append(node.ordinal)
+        nodes = tuple(replace(node, successors=tuple(behind.get(node.ordinal, ()))) for node in self.nodes)
+        return Graph("test", 1, "0" * 64, nodes, {node.id: node.ordinal for node in nodes})
+
+
+def chain(*names: str, retries: int = 0) -> Graph:
+    """start → each name as a task → end."""
+    sketch = Sketch().add("start", "start")
+    before = "start"
+    for name in names:
+        sketch.add(name, after=before, task=work(retries))
+        before = name
+    return sketch.add("end", "end", after=before).graph()
+
+
+class Job:
+    """A job driven by hand: every message is one decision, and the time moves only when told."""
+
+    def __init__(self, graph: Graph, inputs: dict[str, Any] | None = None) -> None:
+        self.state = JobState("job", 0, graph, inputs or {})
+        self.now = NOW
+        self.decisions: list[Decision] = []
+        self.history: list[Any] = []
+
+    def hear(self, *messages: Message) -> Decision:
+        decision = decide(self.state, messages, self.now)
+        self.history.extend(decision.events)
+        self.state = self.state.after(decision)
+        self.decisions.append(decision)
+        return decision
+
+    def begin(self) -> Job:
+        self.hear(Submitted())
+        return self
+
+    def wait(self, seconds: float) -> Job:
+        self.now += timedelta(seconds=seconds)
+        return self
+
+    def key(self, name: str) -> Key:
+        parent, _, index = name.partition("__")
+        return Key(self.state.graph.by_id[parent], int(index) if index else -1)
+
+    def status(self, name: str) -> str:
+        return self.state.node(self.key(name)).status
+
+    def statuses(self) -> dict[str, str]:
+        return {node.id: self.status(node.id) for node in self.state.graph.nodes}
+
+    def attempt(self, name: str) -> int:
+        return self.state.node(self.key(name)).attempt
+
+    def started(self, name: str) -> Decision:
+        return self.hear(Started(self.key(name), self.attempt(name), "w", self.now))
+
+    def completed(self, name: str, output: Any = None, **more: Any) -> Decision:
+        given = {"attempt": self.attempt(name)} | more
+        return self.hear(Report(self.key(name), worker="w", outcome="COMPLETED", output=output or {}, **given))
+
+    def failed(self, name: str, *, retryable: bool = True, code: str = "BROKEN", **more: Any) -> Decision:
+        error = {"code": code, "message": "broken", "retryable": retryable}
+        given = {"attempt": self.attempt(name)} | more
+        return self.hear(Report(self.key(name), worker="w", outcome="FAILED", error=error, **given))
