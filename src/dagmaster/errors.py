@@ -149,6 +149,14 @@ class SettingMissing(DagmasterError):
     explanation = "A deployed profile has no silent defaults: the process stops and names the variable."
 
 
+class SettingInvalid(DagmasterError):
+    """The setting {variable} cannot be used: {problem}."""
+
+    code = "SETTING_INVALID"
+    remedy = "Correct the variable and start again."
+    explanation = "A setting is checked when its process starts, so that a wrong one is named at once."
+
+
 class DatabaseUnreachable(DagmasterError):
     """No answer from Postgres at {address}."""
 

@@ -191,7 +191,10 @@ def test_a_route_that_reaches_no_end_is_warned_of() -> None:
 
 
 def test_a_finding_reads_as_people_read_it() -> None:
-    nodes = A + "  b:\n    type: fan_out\n    source: \"{{ nodes.a.output.window }}\"\n    task: {handler: echo}\n    next: end\n"
+    nodes = (
+        A
+        + '  b:\n    type: fan_out\n    source: "{{ nodes.a.output.window }}"\n    task: {handler: echo}\n    next: end\n'
+    )
     assert render(found_in(nodes)[0]) == (
         "error[REFERENCE_UNKNOWN]: node `b` reads an output that `a` does not have\n"
         "  --> w.yaml:8:32\n"

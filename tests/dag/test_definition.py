@@ -123,7 +123,9 @@ def test_retries_are_three_unless_something_else_is_said() -> None:
 
 def test_when_and_condition_are_two_names_of_one_key_of_a_task() -> None:
     for key in ("when", "condition"):
-        made = graph(f"  a: {{handler: echo, {key}: inputs.x, result: false, next: end}}", "inputs: {x: {type: boolean}}")
+        made = graph(
+            f"  a: {{handler: echo, {key}: inputs.x, result: false, next: end}}", "inputs: {x: {type: boolean}}"
+        )
         node = made.nodes[made.by_id["a"]]
         assert node.when is not None
         assert node.when(DictScope({"x": True})) is True
@@ -138,7 +140,10 @@ def test_ordinals_put_every_node_behind_what_it_waits_for() -> None:
 
 
 def test_the_digest_is_that_of_the_content_and_not_of_the_layout() -> None:
-    one = read("  a: {handler: echo, params: {x: 1, y: {b: [1.0], c: 2}}, next: end}", "inputs: {p: {default: 1, type: number}}")
+    one = read(
+        "  a: {handler: echo, params: {x: 1, y: {b: [1.0], c: 2}}, next: end}",
+        "inputs: {p: {default: 1, type: number}}",
+    )
     two = load(
         "inputs:\n  p:\n    type: number\n    default: 1\nnodes:\n  end:\n    type: end\n  a:\n    next: [end]\n"
         "    type: task\n    # a comment\n    params: {y: {c: 2, b: [1]}, x: 1}\n    handler: 'echo'\n"
@@ -151,11 +156,12 @@ def test_the_digest_is_that_of_the_content_and_not_of_the_layout() -> None:
 
 
 def test_the_stored_document_gives_the_same_definition_whatever_order_the_database_keeps() -> None:
-    text = f"{HEAD}  a: {{type: conditional, {ROUTES['comparisons']}}}\n" + (
+    nodes = (
         "  b: {handler: echo, params: {n: null, t: '{{ inputs.x }}'}, next: d}\n  c: {handler: echo, next: end}\n"
         "  d: {type: fan_out, source: [1, 2], task: {handler: echo}, next: f}\n  f: {type: fan_in, next: end}\n"
         "inputs: {x: {type: integer, default: 3}, y: {required: false}}\nversion: '2.0'\n"
     )
+    text = f"{HEAD}  a: {{type: conditional, {ROUTES['comparisons']}}}\n{nodes}"
     read_first = load(text, "w.yaml")
     for seed in range(5):
         again = from_document(shuffled(json.loads(json.dumps(read_first.document)), random.Random(seed)))

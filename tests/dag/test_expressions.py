@@ -246,7 +246,8 @@ def test_text_around_braces_is_one_expression(text: str, truth: bool) -> None:
 
 
 @pytest.mark.parametrize(
-    "text", ["'{{ inputs.text }}' == 'abc'", "{{ 1) or (1 }}", "{{ 1 }} {{ 2 }}", "{{ }} > 1", "{{ 1 }} >", "a {{ 1", ""]
+    "text",
+    ["'{{ inputs.text }}' == 'abc'", "{{ 1) or (1 }}", "{{ 1 }} {{ 2 }}", "{{ }} > 1", "{{ 1 }} >", "a {{ 1", ""],
 )
 def test_a_condition_cannot_be_pasted_together(text: str) -> None:
     with pytest.raises(ExpressionInvalid):

@@ -38,7 +38,18 @@ READ = [
     "{{ inputs.x }}", "{{ item }}", "{{ item.blob }}", "{{ nodes.n.output.error }}", "{{ inputs['x'] ~ '' }}",
     "{{ inputs.x | default('') }}", "{{ [inputs.x] | first }}", "{{ inputs.x | trim | string }}",
 ]  # fmt: skip
-OTHERS = ["${7*7}", "<%= 7*7 %>", "#{7*7}", "*{7*7}", "@(7*7)", "{7*7}", "$(id)", "`id`", "';DROP TABLE jobs;--", "%s%n"]
+OTHERS = [
+    "${7*7}",
+    "<%= 7*7 %>",
+    "#{7*7}",
+    "*{7*7}",
+    "@(7*7)",
+    "{7*7}",
+    "$(id)",
+    "`id`",
+    "';DROP TABLE jobs;--",
+    "%s%n",
+]
 
 
 def test_the_corpus_is_large_enough() -> None:
@@ -72,6 +83,7 @@ def test_a_payload_as_workflow_text_is_refused(payload: str) -> None:
 def test_a_dot_reads_a_key_and_never_an_attribute(key: str) -> None:
     made = compile_template(f"{{{{ inputs.x.{key} }}}}")
     assert made(DictScope({"x": {key: "the key"}})) == "the key"
-    for value in ({}, [], "text", 1, None):
+    values: list[Any] = [{}, [], "text", 1, None]
+    for value in values:
         with pytest.raises(ExpressionFailed):
             made(DictScope({"x": value}))

@@ -73,7 +73,9 @@ def test_defaults_apply_and_optional_inputs_are_null() -> None:
     assert resolve_inputs(found, {"c": "x", "a": None, "b": "y"}) == {"a": 3, "b": "y", "c": "x"}
 
 
-@pytest.mark.parametrize(("sent", "error"), [({}, InputMissing), ({"x": "a", "y": 1}, InputUnknown), ({"x": 1}, InputInvalid)])
+@pytest.mark.parametrize(
+    ("sent", "error"), [({}, InputMissing), ({"x": "a", "y": 1}, InputUnknown), ({"x": 1}, InputInvalid)]
+)
 def test_a_single_problem_keeps_its_own_class(sent: dict[str, Any], error: type[Refused]) -> None:
     with pytest.raises(error) as caught:
         resolve_inputs(workflow("{x: {type: string}}"), sent)
@@ -105,6 +107,10 @@ def test_numbers_survive_the_way_through_text(value: float) -> None:
     assert resolved("{type: number}", json.dumps(value)) == value
 
 
-@given(value=st.lists(st.integers() | st.booleans() | st.none() | st.text(st.characters(codec="utf-8", exclude_characters="\0"))))
+@given(
+    value=st.lists(
+        st.integers() | st.booleans() | st.none() | st.text(st.characters(codec="utf-8", exclude_characters="\0"))
+    )
+)
 def test_lists_survive_the_way_through_text(value: list[Any]) -> None:
     assert resolved("{type: array}", json.dumps(value)) == value

@@ -17,6 +17,7 @@ from dagmaster.errors import (
     PortInUse,
     Refused,
     ServiceUnreachable,
+    SettingInvalid,
     SettingMissing,
     StaleState,
 )
@@ -33,6 +34,7 @@ INTERRUPTED = 130
 CODES: dict[type[DagmasterError], int] = {
     IdempotencyConflict: CONFLICT,
     Refused: REFUSED,
+    SettingInvalid: REFUSED,
     SettingMissing: REFUSED,
     PortInUse: REFUSED,
     DataFolderUnusable: REFUSED,

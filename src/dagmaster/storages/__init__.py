@@ -1,1 +1,21 @@
-"""SHELF: where bytes live."""
+"""SHELF: where bytes live. Members are loaded when an address names them."""
+
+from __future__ import annotations
+
+from importlib import import_module
+
+from dagmaster.errors import SettingInvalid
+from dagmaster.storages.base import Storage
+
+MEMBERS = {"file": "dagmaster.storages.local"}
+"""Scheme of an address, and the module that serves it."""
+
+
+def open_storage(address: str) -> Storage:
+    """The storage at an address such as `file:/srv/storage`. Errors: SettingInvalid."""
+    scheme, _, place = address.partition(":")
+    module = MEMBERS.get(scheme)
+    if module is None or not place:
+        raise SettingInvalid(variable="DAGMASTER_STORAGE", problem=f"`{address}` is not file:/some/folder")
+    opened: Storage = import_module(module).open_at(place)
+    return opened

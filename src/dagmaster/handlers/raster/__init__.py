@@ -1,0 +1,1 @@
+"""Raster handlers: thin shells around `geo/raster`."""

@@ -1,0 +1,68 @@
+"""Brings the source to where the job's other nodes can read it."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+from dagmaster.errors import FileEmpty, FileNotFound, FileTooSmall, ParamsInvalid
+from dagmaster.geo.raster.inspect import SIZE_BYTES_MIN
+from dagmaster.handlers.base import Context, Output, Params, handler
+
+
+class StageParams(Params):
+    """A blob below a container, or a file of this machine."""
+
+    blob_name: str | None = None
+    container_name: str | None = None
+    local_path: str | None = None
+
+
+class StageOutput(Output):
+    """The staged file. `size_mb` counts megabytes of 2^20 bytes."""
+
+    local_path: str
+    name: str
+    size_bytes: int
+    size_mb: float
+
+
+@handler("raster.blob_to_mount")
+def run(params: StageParams, ctx: Context) -> StageOutput:
+    """Copy the source into the job's own folder."""
+    if (params.local_path is None) == (params.blob_name is None) or (params.blob_name is None) != (
+        params.container_name is None
+    ):
+        raise ParamsInvalid(
+            problem="give either local_path, or blob_name and container_name",
+            remedy="Submit with local_path=FILE, or with blob_name and container_name.",
+        )
+    name = Path(params.local_path or params.blob_name or "").name
+    target = ctx.job_scratch / "source" / name
+    target.parent.mkdir(exist_ok=True)
+    if params.local_path is not None:
+        size = copy_local(Path(params.local_path), target)
+    else:
+        size = ctx.storage.fetch(params.container_name or "", params.blob_name or "", target)
+    check_size(name, size)
+    return StageOutput(local_path=str(target), name=name, size_bytes=size, size_mb=round(size / 2**20, 6))
+
+
+def copy_local(source: Path, target: Path) -> int:
+    """Copy a file of this machine; returns its size. Errors: FileNotFound."""
+    if not source.is_file():
+        why = "It is a folder." if source.is_dir() else None
+        raise FileNotFound(path=source, why=why)
+    try:
+        shutil.copyfile(source, target)
+    except PermissionError as problem:
+        raise FileNotFound(path=source, why="The worker may not read it.") from problem
+    return target.stat().st_size
+
+
+def check_size(name: str, size_bytes: int) -> None:
+    """Nothing empty goes on. Errors: FileEmpty, FileTooSmall."""
+    if size_bytes == 0:
+        raise FileEmpty(path=name)
+    if size_bytes < SIZE_BYTES_MIN:
+        raise FileTooSmall(path=name, size_bytes=size_bytes)
