@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from datetime import datetime
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -26,13 +26,10 @@ class EmbeddedCatalog:
             await conn.execute(SQL["put_collection"], {"id": document["id"], "document": dumps(document)})
 
     async def put_item(self, collection_id: str, document: dict[str, Any], fence: str) -> None:
-        bbox = document["bbox"]
-        west, south, east, north = (bbox[0], bbox[1], bbox[3], bbox[4]) if len(bbox) == 6 else bbox
-        properties = document["properties"]
-        starts_at = properties.get("start_datetime") or properties["datetime"]
-        ends_at = properties.get("end_datetime") or properties["datetime"]
+        west, south, east, north = box_of(document)
+        starts_at, ends_at = times_of(document)
         async with self.pool.connection() as conn, conn.transaction():
-            if await (await conn.execute(SQL["collection_exists"], {"id": collection_id})).fetchone() is None:
+            if await (await conn.execute(SQL["lock_collection"], {"id": collection_id})).fetchone() is None:
                 raise CatalogInvalid(problem=f"there is no collection {collection_id}")
             await conn.execute(
                 SQL["put_item"],
@@ -89,9 +86,30 @@ class EmbeddedCatalog:
         }
         async with self.pool.connection() as conn:
             rows = await (await conn.execute(SQL["search_items"], given)).fetchall()
-        return [Found(row.document, ItemKey(row.starts_at, row.collection_id, row.id)) for row in rows]
+        return [
+            Found(row.document, ItemKey(row.starts_at.replace(tzinfo=UTC), row.collection_id, row.id)) for row in rows
+        ]
 
     async def _one(self, name: str, given: dict[str, Any]) -> dict[str, Any] | None:
         async with self.pool.connection() as conn:
             row = await (await conn.execute(SQL[name], given)).fetchone()
         return row[0] if row is not None else None
+
+
+def box_of(document: dict[str, Any]) -> tuple[float, float, float, float]:
+    """West, south, east and north of an item; heights are left out. Errors: CatalogInvalid."""
+    bbox = document.get("bbox") or []
+    if len(bbox) not in (4, 6):
+        raise CatalogInvalid(problem=f"item {document.get('id')} has no bbox")
+    half = len(bbox) // 2
+    return bbox[0], bbox[1], bbox[half], bbox[half + 1]
+
+
+def times_of(document: dict[str, Any]) -> tuple[str, str]:
+    """Begin and end of an item, equal when it has one time only. Errors: CatalogInvalid."""
+    properties = document.get("properties") or {}
+    moment = properties.get("datetime")
+    starts_at, ends_at = properties.get("start_datetime") or moment, properties.get("end_datetime") or moment
+    if starts_at is None or ends_at is None:
+        raise CatalogInvalid(problem=f"item {document.get('id')} has no time")
+    return starts_at, ends_at

@@ -158,7 +158,12 @@ class ProcessExecutor:
     # --- one attempt -------------------------------------------------------------------------------
 
     async def _converse(self, child: ChildProcess, task: Task, own: Path, shared: Path, listener: Listener) -> Outcome:
-        request = {"task": asdict(task), "scratch": str(own), "job_scratch": str(shared), "storage": self.storage}
+        request = {
+            "task": asdict(task) | {"key": list(task.key)},
+            "scratch": str(own),
+            "job_scratch": str(shared),
+            "storage": self.storage,
+        }
         await child.send(request)
         while True:
             said = await child.receive()
