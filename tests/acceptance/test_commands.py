@@ -26,7 +26,7 @@ def test_run_echo_prints_one_document(shared_program: Program) -> None:
 
 def test_status_of_a_finished_job_is_there_after_a_restart(shared_program: Program) -> None:
     job = shared_program.json("run", "hello_world")
-    assert job["nodes"]["hello"]["output"] == {"message": "Hello from DAG!"}
+    assert job["nodes"]["hello_world"]["output"] == {"message": "Hello from DAG!"}
     again = shared_program.json("status", job["job_id"])
     assert again == job
 

@@ -39,7 +39,7 @@ app = typer.Typer(
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     rich_markup_mode="markdown",
-    help="Orchestration of geospatial data work.\n\nBegin with `dagmaster up` or `dagmaster run echo_test -i message=hi`.",
+    help="Orchestration of geospatial data work.\n\nBegin: `dagmaster up`, or `dagmaster run echo_test -i message=hi`.",
 )
 workflow_app = typer.Typer(no_args_is_help=True, help="Look at workflows and check definitions.")
 app.add_typer(workflow_app, name="workflow")
@@ -343,7 +343,8 @@ def workflow_show(workflow: WorkflowArgument, as_json: JsonOption = False) -> No
             )
             return exits.COMPLETED
         print(
-            f"{definition.workflow_id} (version {definition.version}): {definition.description or definition.name}\n\ninputs"
+            f"{definition.workflow_id} (version {definition.version}): {definition.description or definition.name}\n"
+            "\ninputs"
         )
         for name, about in schema["properties"].items():
             needed = "required" if name in schema.get("required", []) else f"default {json.dumps(about.get('default'))}"

@@ -97,6 +97,8 @@ class EmbeddedPostgres:
         record_if_elsewhere(self.data, self._places.cluster)
         self._check_version(self._places)
         self._await_leftover(self._places.cluster)
+        # No server lives, so a socket is a dead one's; its lock may name a process that nobody has collected yet.
+        (self._places.sockets / f".s.PGSQL.{PORT}.lock").unlink(missing_ok=True)
         self._start_and_await(self._places)
 
     def stop(self) -> None:

@@ -75,9 +75,7 @@ async def claim(
 
 def renew(uri: str, worker_id: str) -> set[tuple[str, Key, int]]:
     """Prolong all leases of the worker on a connection of this call's own; returns the attempts still held."""
-    with psycopg.connect(
-        uri, autocommit=True, connect_timeout=CONNECT_TIMEOUT_SECONDS
-    ) as conn:
+    with psycopg.connect(uri, autocommit=True, connect_timeout=CONNECT_TIMEOUT_SECONDS) as conn:
         rows = conn.execute(SQL["renew_worker"], {"worker": worker_id, "lease": LEASE}).fetchall()
     return {(job_id, Key(ordinal, item), attempt) for job_id, ordinal, item, attempt in rows}
 
@@ -113,7 +111,7 @@ async def save_progress(conn: Connection, rows: Sequence[ProgressRow]) -> None:
 
 
 async def expire_leases(conn: Connection, prefix: str) -> int:
-    """End the leases of workers whose names begin so: they are known to be dead. Returns the number of attempts freed."""
+    """End the leases of workers whose names begin so, because they are dead; returns the number of attempts freed."""
     cursor = await conn.execute(SQL["expire_leases"], {"pattern": prefix + "%"})
     return cursor.rowcount
 

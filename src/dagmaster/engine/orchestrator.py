@@ -68,6 +68,7 @@ class Orchestrator:
         finally:
             listener.cancel()
             await asyncio.gather(listener, return_exceptions=True)
+            await self.notifier.flush()
 
     def stop(self) -> None:
         """Hand the shards over and end after the present turn."""

@@ -47,6 +47,11 @@ class Notifier:
         if self._task is None or self._task.done():
             self._task = asyncio.create_task(self._send())
 
+    async def flush(self) -> None:
+        """Wait until everything wished for was sent."""
+        if self._task is not None:
+            await asyncio.gather(self._task, return_exceptions=True)
+
     async def _send(self) -> None:
         while self._wanted:
             channels, self._wanted = self._wanted, set()

@@ -10,6 +10,7 @@ from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+import structlog
 import uvicorn
 
 from dagmaster.api.app import create_app
@@ -32,6 +33,9 @@ LOOPBACK = "127.0.0.1"
 LOCAL_WORKER = "local-"
 """Workers of the local profile are named so; when the profile starts, those of an earlier start are dead."""
 DRAIN_SECONDS = 3
+GUARD_SECONDS = 0.5
+
+log = structlog.get_logger("dagmaster.local")
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,6 +81,9 @@ async def local_profile(data: Path, *, port: int | None, processes: int, memory_
         server = Server(uvicorn.Config(create_app(authority), log_config=None, timeout_graceful_shutdown=DRAIN_SECONDS))
 
         failed: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        guard = asyncio.create_task(_keep_alive(postgres))
+        guard.add_done_callback(lambda done: _tell(done, failed))
+        stack.callback(guard.cancel)
         for part, stop in (
             (publisher.run(), publisher.stop),
             (orchestrator.run(), orchestrator.stop),
@@ -121,6 +128,15 @@ def listening_socket(port: int | None) -> Iterator[socket.socket]:
         except OSError as problem:
             raise PortInUse(port=port, why=problem.strerror) from problem
         yield sock
+
+
+async def _keep_alive(postgres: EmbeddedPostgres) -> None:
+    """Start the database again when it dies under us; everybody else reconnects by himself."""
+    while True:
+        await asyncio.sleep(GUARD_SECONDS)
+        if postgres.pid is None:
+            log.error("the embedded Postgres died; starting it again")
+            postgres.start()
 
 
 def _tell(done: asyncio.Task[None], failed: asyncio.Future[None]) -> None:

@@ -34,5 +34,6 @@ async def run_orchestrator(uri: str, storage: str, stop: asyncio.Event) -> None:
         await asyncio.gather(*parts)
         listener.cancel()
         await asyncio.gather(listener, return_exceptions=True)
+        await notifier.flush()
     finally:
         await pool.close()

@@ -95,6 +95,7 @@ class Worker:
                 task.cancel()
             await asyncio.gather(*beside, return_exceptions=True)
             await self._release_running()
+            await self._sweep()
             keeper.stop()
             await self._leave()
 
@@ -266,6 +267,13 @@ class Worker:
         for task, _, _ in stopped:
             await self._send(task, Report(task.key, task.attempt, self.worker_id, "RELEASED"))
         await asyncio.gather(*(executor.stop() for executor in self.executors.values()))
+
+    async def _sweep(self) -> None:
+        """What jobs that have just ended leave behind does not wait for the next start."""
+        try:
+            await self.sweeper.sweep()
+        except (psycopg.Error, DatabaseUnreachable) as problem:
+            log.warning("not swept", problem=str(problem))
 
     async def _leave(self) -> None:
         try:

@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 import rasterio
 import rasterio.shutil
+from rasterio._err import CPLE_BaseError
 from rasterio.crs import CRS
 from rasterio.enums import MaskFlags, Resampling
 from rasterio.errors import RasterioError
@@ -28,6 +29,7 @@ from rio_cogeo.cogeo import cog_validate
 from dagmaster.errors import CogInvalid, CorruptedFile, ReprojectionFailed
 from dagmaster.geo.raster.detect import resampling
 from dagmaster.geo.raster.inspect import open_raster
+from dagmaster.geo.raster.scan import scan
 from dagmaster.geo.raster.validate import crs_text
 
 BLOCK_PIXELS = 512
@@ -105,15 +107,26 @@ def warped(raster: DatasetReader, name: str, crs: CRS, target_crs: CRS, raster_t
         yield raster
         return
     try:
-        transform, width, height = warped_grid(raster, crs, target_crs)
-        method = Resampling[resampling(raster_type)[1]]
-        nodata = raster.nodata if raster.nodata is not None or _has_mask(raster) else _free_value(raster.dtypes[0])
+        if crs == target_crs and north_up:  # only the name of the system was missing: every pixel stays where it is
+            grid, method, empty = (matrix, raster.width, raster.height), Resampling.nearest, Empty(raster.nodata)
+        else:
+            grid, method = warped_grid(raster, crs, target_crs), Resampling[resampling(raster_type)[1]]
+            empty = empty_pixels(raster, Path(raster.name))
+        transform, width, height = grid
         view = WarpedVRT(
-            raster, src_crs=crs, crs=target_crs, transform=transform, width=width, height=height, resampling=method,
-            nodata=nodata, src_nodata=raster.nodata,
-        )  # fmt: skip
-    except (RasterioError, ValueError, OverflowError) as problem:
-        why = str(problem).split("\n", 1)[0]
+            raster,
+            src_crs=crs,
+            crs=target_crs,
+            transform=transform,
+            width=width,
+            height=height,
+            resampling=method,
+            nodata=empty.nodata,
+            src_nodata=raster.nodata,
+            add_alpha=empty.alpha,
+        )
+    except (RasterioError, CPLE_BaseError, ValueError, OverflowError) as problem:
+        why = str(problem).split("\n", 1)[0][:300]
         raise ReprojectionFailed(path=name, target_crs=crs_text(target_crs), problem=why) from problem
     with view:
         yield view
@@ -127,7 +140,7 @@ def warped_grid(raster: DatasetReader, crs: CRS, target_crs: CRS) -> tuple[Affin
     grid_crs = target_crs
     if target_crs.is_geographic and not crs.is_geographic:
         west, _, east, _ = transform_bounds(crs, target_crs, *_box(raster), densify_pts=21)
-        if west > east:
+        if np.isfinite(west) and np.isfinite(east) and west > east:
             grid_crs = CRS.from_string("+proj=longlat +datum=WGS84 +lon_wrap=180 +no_defs")
     transform, width, height = calculate_default_transform(crs, grid_crs, raster.width, raster.height, *_box(raster))
     if width is None or height is None or not all(np.isfinite(value) for value in transform[:6]):
@@ -147,14 +160,33 @@ def _box(raster: DatasetReader) -> tuple[float, float, float, float]:
     return min(easts), min(norths), max(easts), max(norths)
 
 
-def _has_mask(raster: DatasetReader) -> bool:
-    return any(flag in flags for flags in raster.mask_flag_enums for flag in (MaskFlags.per_dataset, MaskFlags.alpha))
+@dataclass(frozen=True)
+class Empty:
+    """How pixels that a warp leaves empty are told from data: by a value, or by an added alpha band."""
+
+    nodata: float | None = None
+    alpha: bool = False
 
 
-def _free_value(dtype: str) -> float:
-    """A nodata value for the corners that a warp leaves empty: NaN for floats, the smallest value for integers."""
-    kind = np.dtype(dtype)
-    return float("nan") if kind.kind == "f" else float(np.iinfo(kind).min)
+def empty_pixels(raster: DatasetReader, path: Path) -> Empty:
+    """Its own nodata or alpha; else NaN, or an end of the integer range that no pixel uses; else an added alpha band."""
+    if raster.nodata is not None:
+        return Empty(raster.nodata)
+    flags = [flag for flags in raster.mask_flag_enums for flag in flags]
+    if MaskFlags.alpha in flags:
+        return Empty()
+    if MaskFlags.per_dataset in flags:
+        return Empty(alpha=True)
+    kind = np.dtype(raster.dtypes[0])
+    if kind.kind == "f":
+        return Empty(float("nan"))
+    bands = scan(raster, path).bands
+    limits = np.iinfo(kind)
+    if all(band.minimum > limits.min for band in bands):
+        return Empty(float(limits.min))
+    if all(band.maximum < limits.max for band in bands):
+        return Empty(float(limits.max))
+    return Empty(alpha=True)
 
 
 def creation_options(ready: Any, tier: str, raster_type: str) -> dict[str, Any]:
@@ -204,7 +236,7 @@ def bounds_4326(raster: DatasetReader) -> tuple[float, float, float, float] | No
     """West, south, east, north in degrees; west > east when it crosses the antimeridian; None without such bounds."""
     try:
         west, south, east, north = transform_bounds(raster.crs, CRS.from_epsg(4326), *raster.bounds, densify_pts=21)
-    except (RasterioError, ValueError):
+    except (RasterioError, CPLE_BaseError, ValueError):
         return None
     if not all(np.isfinite(value) for value in (west, south, east, north)):
         return None

@@ -82,6 +82,8 @@ def visible_bands(raster: DatasetReader) -> list[int]:
 
 def _alpha(raster: DatasetReader, data: np.ma.MaskedArray[Any, Any], shape: tuple[int, int]) -> NDArray[np.uint8]:
     alpha = raster.dataset_mask(out_shape=shape, resampling=Resampling.nearest)
+    if raster.dtypes[0] != "uint8":  # wider alpha bands are scaled down, often to next to nothing
+        alpha = np.where(alpha > 0, 255, 0)
     if data.dtype.kind == "f":
         alpha = np.where(np.isfinite(data.filled(np.nan)).all(axis=0), alpha, 0)
     return alpha.astype(np.uint8)

@@ -1,4 +1,4 @@
-"""Writes a picture of the whole world as an untiled GeoTIFF: `python -m dagmaster.geo.raster.sample PICTURE OUT.tif`."""
+"""Writes a picture of the world as an untiled GeoTIFF: `python -m dagmaster.geo.raster.sample PICTURE OUT.tif`."""
 
 from __future__ import annotations
 
