@@ -141,10 +141,10 @@ def test_a_bomb_is_refused_quickly_and_without_memory(bomb: str) -> None:
         deep, deep2 = [deep], [deep2]
     scope = DictScope({"big": "a" * 250_000, "wide": list(range(100_001)), "deep": deep, "deep2": deep2})
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    start = time.perf_counter()
+    start = time.process_time()
     with pytest.raises((ExpressionFailed, ExpressionInvalid)):
         compile_template("{{ " + bomb + " }}")(scope)
-    assert time.perf_counter() - start < 0.2
+    assert time.process_time() - start < 1, "a bomb costs hours or gigabytes, a refusal next to nothing"
     assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 20 * 1024
 
 

@@ -23,7 +23,7 @@ class EmbeddedCatalog:
 
     async def put_collection(self, document: dict[str, Any], fence: str) -> None:
         async with self.pool.connection() as conn:
-            await conn.execute(SQL["put_collection"], {"id": document["id"], "document": dumps(document)})
+            await conn.execute(SQL["put_collection"], {"id": document["id"], "document": dumps(document), "token": fence})
 
     async def put_item(self, collection_id: str, document: dict[str, Any], fence: str) -> None:
         west, south, east, north = box_of(document)
@@ -86,9 +86,7 @@ class EmbeddedCatalog:
         }
         async with self.pool.connection() as conn:
             rows = await (await conn.execute(SQL["search_items"], given)).fetchall()
-        return [
-            Found(row.document, ItemKey(row.starts_at.replace(tzinfo=UTC), row.collection_id, row.id)) for row in rows
-        ]
+        return [Found(row.document, ItemKey(row.at_utc.replace(tzinfo=UTC), row.collection_id, row.id)) for row in rows]
 
     async def _one(self, name: str, given: dict[str, Any]) -> dict[str, Any] | None:
         async with self.pool.connection() as conn:

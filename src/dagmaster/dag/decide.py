@@ -240,8 +240,8 @@ class _Work:
             self.record(message.key, "TIMED_OUT", error=error)
             self.move(message.key, status="FAILED", error=error | {"node": self.node_id(message.key)})
         elif message.kind == "timeout":
-            lost: DagmasterError = TaskTimeout(timeout_seconds=spec.timeout_seconds)
-            self.attempt_failed(message.key, "TIMED_OUT", lost.as_dict(), None)
+            ran = (self.now - (node.started_at or self.now)).total_seconds()
+            self.attempt_failed(message.key, "TIMED_OUT", TaskTimeout(timeout_seconds=f"{ran:.0f}").as_dict(), None)
         else:
             self.attempt_failed(message.key, "LOST", WorkerLost().as_dict(), None)
 

@@ -51,7 +51,7 @@ async def fetch(conn: Connection, shards: Sequence[int]) -> tuple[datetime, list
 async def load(conn: Connection, job_ids: Sequence[str]) -> list[JobSnapshot]:
     """Jobs as their tables hold them, in one snapshot of the database."""
     given = {"job_ids": list(job_ids)}
-    async with conn.transaction(), conn.pipeline():
+    async with conn.pipeline(), conn.transaction():
         jobs = await conn.execute(SQL["load_jobs"], given)
         nodes = await conn.execute(SQL["load_nodes"], given)
         outputs = await conn.execute(SQL["load_outputs"], given)
@@ -112,7 +112,7 @@ async def write(
     """
     shards = sorted({decision.shard for decision in decisions} | {row.shard for row in consumed})
     try:
-        async with conn.transaction(), conn.pipeline():
+        async with conn.pipeline(), conn.transaction():
             await conn.execute(
                 SQL["hold_shards"],
                 {"owner": fence.owner, "shards": shards, "epochs": [fence.epochs[s] for s in shards]},

@@ -127,6 +127,13 @@ class Orchestrator:
             self._drop_everything()
             self._keep_at = 0.0
             return True
+        except psycopg.Error:
+            raise
+        except Exception:
+            log.exception("tick failed; everything held is read anew")
+            self._drop_everything()
+            self._keep_at = monotonic() + RECONNECT_SECONDS
+            return False
         if self.ticks.published:
             self.on_published()
         if self.ticks.queued:

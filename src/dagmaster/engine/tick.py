@@ -26,8 +26,6 @@ from dagmaster.errors import EngineError, HandlerUnknown
 
 ATTEMPT_LEASE = timedelta(seconds=30)
 """A worker that has not renewed its attempts for this long has lost them."""
-DEFAULT_QUEUE = "light"
-DEFAULT_TIMEOUT_SECONDS = 3600.0
 
 log = structlog.get_logger("dagmaster.engine")
 
@@ -148,6 +146,12 @@ class Tick:
             self.timers.set(job_id, Timer(key, attempt, "timeout", since + timedelta(seconds=timeout_seconds)))
             self.timers.set(job_id, Timer(key, attempt, "lease", lease_until))
 
+    def timeout_of(self, decision: Decision, key: Key) -> float:
+        """The node's timeout, else the handler's own, for an attempt that was claimed from the queue."""
+        task = self.jobs[decision.job_id].graph.nodes[key.ordinal].task
+        assert task is not None, f"node {key} runs no task"
+        return task.timeout_seconds or self.handlers[task.handler].timeout_seconds
+
     def forget(self, shards: set[int]) -> None:
         """Drop the jobs of shards that are no longer held, and what was delivered for them."""
         self.jobs = {job_id: state for job_id, state in self.jobs.items() if state.shard not in shards}
@@ -246,7 +250,14 @@ class Tick:
             for key, change in decision.nodes.items():
                 state = change.state
                 if state.status == "RUNNING" and change.before.status == "DISPATCHED":
-                    self.timers.set(decision.job_id, Timer(key, state.attempt, "lease", now + ATTEMPT_LEASE))
+                    self.watch(
+                        decision.job_id,
+                        key,
+                        state.attempt,
+                        now,
+                        now + ATTEMPT_LEASE,
+                        self.timeout_of(decision, key),
+                    )
             if self.worker is not None:
                 for key in decision.dropped:
                     self.worker.revoke(decision.job_id, key)

@@ -16,6 +16,11 @@ def open_storage(address: str) -> Storage:
     scheme, _, place = address.partition(":")
     module = MEMBERS.get(scheme)
     if module is None or not place:
-        raise SettingInvalid(variable="DAGMASTER_STORAGE", problem=f"`{address}` is not file:/some/folder")
+        known = ", ".join(f"{name}:" for name in MEMBERS)
+        raise SettingInvalid(
+            variable="DAGMASTER_STORAGE",
+            problem=f"`{address}` is not the address of a storage",
+            remedy=f"Write an address such as file:/srv/storage; it begins with one of: {known}",
+        )
     opened: Storage = import_module(module).open_at(place)
     return opened

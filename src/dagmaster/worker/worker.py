@@ -67,8 +67,8 @@ class Worker:
         self.running: dict[tuple[str, Key], Running] = {}
         self.progressed: dict[tuple[str, Key], store.ProgressRow] = {}
         self.bell = asyncio.Event()
-        self.backlog = True
-        """Tasks may be waiting in the queues; while so, new ones queue up behind them."""
+        self.backlog = dict.fromkeys(slots, True)
+        """Tasks of a kind may be waiting in the queues; while so, new ones queue up behind them."""
         self._stopping = False
         self._loop: asyncio.AbstractEventLoop | None = None
 
@@ -107,7 +107,9 @@ class Worker:
 
     def reserve(self, handler: str, queue: str) -> bool:
         spec = self.handlers.get(handler)
-        if self._stopping or self.backlog or spec is None or queue not in self.queues or self.free[spec.isolation] < 1:
+        if self._stopping or spec is None or queue not in self.queues:
+            return False
+        if self.backlog[spec.isolation] or self.free[spec.isolation] < 1:
             return False
         self.free[spec.isolation] -= 1
         return True
@@ -125,7 +127,7 @@ class Worker:
             found.work.cancel()
 
     def tasks_waiting(self) -> None:
-        self.backlog = True
+        self.backlog = dict.fromkeys(self.backlog, True)
         self.bell.set()
 
     # --- the loop ----------------------------------------------------------------------------------
@@ -136,22 +138,31 @@ class Worker:
 
     async def _claim(self) -> None:
         """Fill the free slots from the queues."""
-        for isolation, free in list(self.free.items()):
+        for isolation in self.free:
             names = [name for name, spec in self.handlers.items() if spec.isolation == isolation]
-            if free < 1 or not names:
+            if self.free[isolation] < 1 or not names:
                 continue
             try:
-                async with self.pool.connection() as conn:
-                    tasks = await store.claim(conn, self.worker_id, self.queues, names, free)
-                    if tasks:
-                        await notify(conn, [INBOX])
+                await self._claim_kind(isolation, names)
             except (psycopg.Error, DatabaseUnreachable) as problem:
                 log.warning("nothing claimed", problem=str(problem))
                 return
-            self.free[isolation] -= len(tasks)
+
+    async def _claim_kind(self, isolation: str, names: list[str]) -> None:
+        """Take all free slots of a kind, then give back those that found no task; a hint meanwhile is not lost."""
+        wanted, self.free[isolation] = self.free[isolation], 0
+        self.backlog[isolation] = False
+        tasks: list[Task] = []
+        try:
+            async with self.pool.connection() as conn:
+                tasks = await store.claim(conn, self.worker_id, self.queues, names, wanted)
+                if tasks:
+                    await notify(conn, [INBOX])
+        finally:
+            self.free[isolation] += wanted - len(tasks)
+            self.backlog[isolation] |= len(tasks) == wanted
             for task in tasks:
                 self.start(task)
-        self.backlog = any(free < 1 for free in self.free.values()) and self.backlog
 
     async def _wait(self) -> None:
         with contextlib.suppress(TimeoutError):
@@ -185,7 +196,7 @@ class Worker:
                 await asyncio.to_thread(self.sweeper.storage.discard, task.token)
             await self._report(task, outcome)
         self.sweeper.bell.set()
-        if self.backlog:
+        if self.backlog[spec.isolation]:
             self.bell.set()
 
     async def _report(self, task: Task, outcome: Outcome) -> None:

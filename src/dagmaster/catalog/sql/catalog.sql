@@ -1,28 +1,29 @@
 -- name: put_collection
--- A collection as a workflow describes it. What people edited stays, the extent only grows.
-INSERT INTO catalog.collection AS c (id, document, updated_at)
-VALUES (%(id)s, %(document)s::jsonb, clock_timestamp())
-ON CONFLICT (id) DO UPDATE SET updated_at = excluded.updated_at,
+-- A collection as a workflow describes it. What people edited stays, the extent only grows, an older job changes nothing.
+INSERT INTO catalog.collection AS c (id, document, attempt_token, updated_at)
+VALUES (%(id)s, %(document)s::jsonb, %(token)s, clock_timestamp())
+ON CONFLICT (id) DO UPDATE SET updated_at = excluded.updated_at, attempt_token = excluded.attempt_token,
     document = excluded.document || jsonb_build_object('extent', c.document -> 'extent')
         || (SELECT coalesce(jsonb_object_agg(key, value), '{}') FROM jsonb_each(c.document)
-            WHERE key IN ('title', 'description', 'license', 'providers', 'summaries', 'keywords'));
+            WHERE key IN ('title', 'description', 'license', 'providers', 'summaries', 'keywords'))
+    WHERE c.attempt_token IS NULL OR left(c.attempt_token, 36) COLLATE "C" <= left(excluded.attempt_token, 36);
 
 -- name: lock_collection
 -- The collection that an item joins, locked: whoever widens its extent next must see this item.
 SELECT 1 FROM catalog.collection WHERE id = %(id)s FOR NO KEY UPDATE;
 
 -- name: put_item
--- An item; a later job's version of it is never replaced by an earlier job's. A token is a job id, whose order as text is
--- that of time, and the numbers of node, item and attempt, whose order is not that of their text.
+-- An item; a later job's version of it is never replaced by an earlier job's: a token begins with the job's id, whose
+-- order is that of time. `created` stays.
 INSERT INTO catalog.item AS i (collection_id, id, west, south, east, north, starts_at, ends_at, document, attempt_token, updated_at)
 VALUES (%(collection_id)s, %(id)s, %(west)s, %(south)s, %(east)s, %(north)s, %(starts_at)s::timestamptz, %(ends_at)s::timestamptz,
         %(document)s::jsonb, %(token)s, clock_timestamp())
 ON CONFLICT (collection_id, id) DO UPDATE SET west = excluded.west, south = excluded.south, east = excluded.east,
-    north = excluded.north, starts_at = excluded.starts_at, ends_at = excluded.ends_at, document = excluded.document,
+    north = excluded.north, starts_at = excluded.starts_at, ends_at = excluded.ends_at,
+    document = CASE WHEN i.document #> '{properties,created}' IS NULL THEN excluded.document
+                    ELSE jsonb_set(excluded.document, '{properties,created}', i.document #> '{properties,created}') END,
     attempt_token = excluded.attempt_token, updated_at = excluded.updated_at
-    WHERE i.attempt_token IS NULL
-       OR (left(i.attempt_token, 36) COLLATE "C", string_to_array(substr(i.attempt_token, 38), '-')::int[])
-          <= (left(excluded.attempt_token, 36) COLLATE "C", string_to_array(substr(excluded.attempt_token, 38), '-')::int[]);
+    WHERE i.attempt_token IS NULL OR left(i.attempt_token, 36) COLLATE "C" <= left(excluded.attempt_token, 36);
 
 -- name: refresh_extent
 -- The extent of a collection is the union of its items; items without a known time do not count for the interval.
@@ -65,7 +66,7 @@ SELECT document FROM catalog.item WHERE collection_id = %(collection_id)s AND id
 -- name: search_items
 -- Items by collection, box, time and id, newest first, by keyset. A box or an item may cross the antimeridian
 -- (west > east). The time is given in UTC, because Python cannot hold year 1 in a zone west of it.
-SELECT document, starts_at AT TIME ZONE 'UTC' AS starts_at, collection_id, id FROM catalog.item
+SELECT document, starts_at AT TIME ZONE 'UTC' AS at_utc, collection_id, id FROM catalog.item
 WHERE (%(collections)s::text[] IS NULL OR collection_id = ANY (%(collections)s::text[]))
   AND (%(ids)s::text[] IS NULL OR id = ANY (%(ids)s::text[]))
   AND (%(west)s::float8 IS NULL OR (south <= %(north)s AND north >= %(south)s AND (

@@ -269,9 +269,10 @@ END $$;
 
 -- The embedded catalog: plain rows with what a search needs beside the document.
 CREATE TABLE catalog.collection (
-    id         text PRIMARY KEY,
-    document   jsonb NOT NULL,
-    updated_at timestamptz NOT NULL
+    id            text PRIMARY KEY,
+    document      jsonb NOT NULL,
+    attempt_token text,
+    updated_at    timestamptz NOT NULL
 );
 CREATE TABLE catalog.item (
     collection_id text NOT NULL REFERENCES catalog.collection (id),
@@ -283,9 +284,8 @@ CREATE TABLE catalog.item (
     starts_at     timestamptz NOT NULL,
     ends_at       timestamptz NOT NULL,
     document      jsonb NOT NULL,
-    job_id        uuid,
     attempt_token text,
     updated_at    timestamptz NOT NULL,
     PRIMARY KEY (collection_id, id)
 );
-CREATE INDEX item_by_time ON catalog.item (starts_at DESC, collection_id, id);
+CREATE INDEX item_by_time ON catalog.item (starts_at, collection_id, id);

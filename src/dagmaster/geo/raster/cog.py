@@ -1,12 +1,15 @@
-"""Writes a cloud-optimised GeoTIFF in one pass: warp, tile, compress and overview by GDAL's COG driver.
+"""Writes a cloud-optimised GeoTIFF: tiled, compressed and with overviews by GDAL's COG driver.
 
-Settings and their measurements: docs/adr/0005-default-cog-codec.md.
+A raster that lies in another coordinate system, or not north-up, is first laid onto its new grid strip by strip, in a
+file beside the target: the driver reads its source twice, and a warp is dearer than a read. Settings and their
+measurements: docs/adr/0005-default-cog-codec.md.
 """
 
 from __future__ import annotations
 
 import hashlib
 import shutil
+import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -18,26 +21,30 @@ import rasterio
 import rasterio.shutil
 from rasterio._err import CPLE_BaseError
 from rasterio.crs import CRS
-from rasterio.enums import MaskFlags, Resampling
+from rasterio.enums import ColorInterp, Resampling
 from rasterio.errors import RasterioError
 from rasterio.io import DatasetReader
-from rasterio.transform import Affine
 from rasterio.vrt import WarpedVRT
-from rasterio.warp import calculate_default_transform, transform_bounds
+from rasterio.windows import Window
 from rio_cogeo.cogeo import cog_validate
 
-from dagmaster.errors import CogInvalid, CorruptedFile, ReprojectionFailed
+from dagmaster.errors import CogInvalid, CorruptedFile, DiskFull, ReprojectionFailed
+from dagmaster.geo.raster.crs import horizontal, lonlat_bounds, same, short
 from dagmaster.geo.raster.detect import resampling
-from dagmaster.geo.raster.inspect import open_raster
-from dagmaster.geo.raster.scan import scan
-from dagmaster.geo.raster.validate import crs_text
+from dagmaster.geo.raster.grid import Grid, is_north_up, target_grid
+from dagmaster.geo.raster.inspect import open_raster, words_of
 
 BLOCK_PIXELS = 512
 CACHE_BYTES = 256 * 1024 * 1024
+WARP_BYTES = 16 * 1024 * 1024
+"""Samples that are warped at a time."""
+WARP_SHARE = 0.5
+"""How much of the progress laying a raster onto its grid counts for."""
+POLL_SECONDS = 0.25
 JPEG_QUALITY = 85
-GROWTH_MAX = 16
-"""A warped raster with more than so many times the pixels of its source has gone round the world, or worse."""
-WORLD = (-180.0, -90.0, 180.0, 90.0)
+FAILURES = (RasterioError, CPLE_BaseError, ValueError, OverflowError, OSError)
+CODECS = {"visualization": {"jpeg"}, "analysis": {"deflate"}, "archive": {"zstd"}}
+"""The codecs that each tier is content with."""
 
 
 @dataclass(frozen=True)
@@ -68,19 +75,33 @@ def write_cog(
 
     `on_progress` hears shares from 0 to 1. Errors: ReprojectionFailed, CorruptedFile, CogInvalid.
     """
-    with open_raster(source) as raster:
+    with bounded_gdal(), open_raster(source) as raster:
         applied = applied_tier(raster, tier)
         copied = is_wanted_cog(raster, source, crs, target_crs, applied)
-        if not copied:
-            with warped(raster, source.name, crs, target_crs, raster_type) as ready:
-                _convert(ready, target, creation_options(ready, applied, raster_type), source.name, on_progress)
-    if copied:
-        shutil.copyfile(source, target)
-    valid, errors, _ = cog_validate(target, quiet=True)
+        options = creation_options(raster, applied, raster_type)
+        if copied:
+            shutil.copyfile(source, target)
+        else:
+            with in_place(raster, target, crs, target_crs, raster_type, on_progress) as (ready, begun):
+                _convert(ready, target, options, source.name, lambda share: on_progress(begun + share * (0.97 - begun)))
+        valid, errors, _ = cog_validate(target, quiet=True)
     if not valid:
         raise CogInvalid(problem="; ".join(errors))
     on_progress(1.0)
     return describe(target, applied, copied=copied)
+
+
+@contextmanager
+def bounded_gdal() -> Iterator[None]:
+    """GDAL with a bounded cache, all cores, masks inside the file and nothing beside it."""
+    with rasterio.Env(
+        GDAL_CACHEMAX=CACHE_BYTES,
+        GDAL_NUM_THREADS="ALL_CPUS",
+        GDAL_TIFF_INTERNAL_MASK=True,
+        GDAL_PAM_ENABLED=False,
+        GDAL_DISABLE_READDIR_ON_OPEN="EMPTY_DIR",
+    ):
+        yield
 
 
 def applied_tier(raster: DatasetReader, tier: str) -> str:
@@ -91,133 +112,173 @@ def applied_tier(raster: DatasetReader, tier: str) -> str:
 
 
 def is_wanted_cog(raster: DatasetReader, source: Path, crs: CRS, target_crs: CRS, tier: str) -> bool:
-    """The file already is what would be written: a valid COG, in place, with a codec of the tier."""
-    codecs = {"visualization": {"jpeg"}, "analysis": {"deflate", "zstd", "lzw"}, "archive": {"zstd"}}
+    """The file already is what would be written: a valid COG, in place, with the codec of the tier."""
     codec = raster.compression.name.lower() if raster.compression else ""
-    right = raster.crs == crs == target_crs and codec in codecs.get(tier, set()) and bool(raster.overviews(1))
-    return right and bool(cog_validate(source, strict=True, quiet=True)[0])
+    in_its_place = bool(raster.crs) and same(raster.crs, target_crs) and same(crs, target_crs)
+    if not in_its_place or not is_north_up(raster.transform) or codec not in CODECS[tier]:
+        return False
+    small = max(raster.width, raster.height) <= BLOCK_PIXELS
+    return (small or bool(raster.overviews(1))) and bool(cog_validate(source, strict=True, quiet=True)[0])
 
 
 @contextmanager
-def warped(raster: DatasetReader, name: str, crs: CRS, target_crs: CRS, raster_type: str) -> Iterator[Any]:
-    """The raster as it should lie: itself, or a warped view of it when its system or orientation differs."""
-    matrix = raster.transform
-    north_up = matrix.b == 0 and matrix.d == 0 and matrix.e < 0 < matrix.a
-    if raster.crs == target_crs and north_up:
-        yield raster
+def in_place(
+    raster: DatasetReader,
+    target: Path,
+    crs: CRS,
+    target_crs: CRS,
+    raster_type: str,
+    on_progress: Callable[[float], None],
+) -> Iterator[tuple[Path, float]]:
+    """The file whose pixels lie as they should, and the share of the work that it took; errors as of `write_cog`."""
+    if raster.crs and same(raster.crs, target_crs) and is_north_up(raster.transform):
+        yield Path(raster.name), 0.0
         return
+    name = Path(raster.name).name
+    laid = target.with_name(f"{target.name}.laid")
     try:
-        if crs == target_crs and north_up:  # only the name of the system was missing: every pixel stays where it is
-            grid, method, empty = (matrix, raster.width, raster.height), Resampling.nearest, Empty(raster.nodata)
-        else:
-            grid, method = warped_grid(raster, crs, target_crs), Resampling[resampling(raster_type)[1]]
-            empty = empty_pixels(raster, Path(raster.name))
-        transform, width, height = grid
-        view = WarpedVRT(
-            raster,
-            src_crs=crs,
-            crs=target_crs,
-            transform=transform,
-            width=width,
-            height=height,
-            resampling=method,
-            nodata=empty.nodata,
-            src_nodata=raster.nodata,
-            add_alpha=empty.alpha,
-        )
-    except (RasterioError, CPLE_BaseError, ValueError, OverflowError) as problem:
-        why = str(problem).split("\n", 1)[0][:300]
-        raise ReprojectionFailed(path=name, target_crs=crs_text(target_crs), problem=why) from problem
-    with view:
-        yield view
+        try:
+            grid = target_grid(raster, crs, target_crs)
+            lay(raster, laid, grid, crs, target_crs, raster_type, lambda share: on_progress(share * WARP_SHARE))
+        except FAILURES as problem:
+            raise_if_full(problem)
+            raise ReprojectionFailed(
+                path=name, target_crs=short(target_crs), problem=words_of(problem, name)
+            ) from problem
+        yield laid, WARP_SHARE
+    finally:
+        laid.unlink(missing_ok=True)
 
 
-def warped_grid(raster: DatasetReader, crs: CRS, target_crs: CRS) -> tuple[Affine, int, int]:
-    """Transform, width and height of the warped raster; raises ValueError when the result is not of this world.
+def lay(
+    raster: DatasetReader,
+    laid: Path,
+    grid: Grid,
+    crs: CRS,
+    target_crs: CRS,
+    raster_type: str,
+    on_progress: Callable[[float], None],
+) -> None:
+    """Write the raster onto the grid. What it does not cover is nodata, transparent or masked; no value is invented."""
+    if grid.exact:
+        target_crs = crs  # the same system; it keeps its own words, heights and all
+    else:
+        crs = horizontal(crs)
+    method = Resampling.nearest if grid.exact else Resampling[resampling(raster_type)[1]]
+    masks = raster.nodata is None and ColorInterp.alpha not in raster.colorinterp
+    profile = {
+        "driver": "GTiff", "width": grid.width, "height": grid.height, "count": raster.count, "dtype": raster.dtypes[0],
+        "crs": target_crs, "transform": grid.transform, "nodata": raster.nodata, "tiled": True,
+        "blockxsize": BLOCK_PIXELS, "blockysize": BLOCK_PIXELS, "compress": "zstd", "zstd_level": 1,
+        "predictor": _predictor(raster.dtypes[0]), "bigtiff": "if_safer", "num_threads": "all_cpus",
+        "interleave": "pixel",
+    }  # fmt: skip
+    if ColorInterp.red in raster.colorinterp[:1] and raster.count >= 3:
+        profile["photometric"] = "rgb"
+    if ColorInterp.alpha in raster.colorinterp:
+        profile["alpha"] = "yes"
+    with (
+        WarpedVRT(
+            raster, src_crs=crs, crs=target_crs, transform=grid.transform, width=grid.width, height=grid.height,
+            resampling=method, add_alpha=masks, warp_mem_limit=128,
+        ) as view,
+        rasterio.open(laid, "w", **profile) as made,
+    ):  # fmt: skip
+        _take_over(raster, made)
+        windows = _strips(grid, raster.count + 1, np.dtype(raster.dtypes[0]).itemsize)
+        bands = list(range(1, raster.count + 1))
+        for number, window in enumerate(windows, start=1):
+            made.write(view.read(bands, window=window), bands, window=window)
+            if masks:
+                made.write_mask(view.read(raster.count + 1, window=window) > 0, window=window)
+            on_progress(number / len(windows))
 
-    A raster that crosses the antimeridian keeps its own extent: degrees go on past 180 instead of round the world.
-    """
-    grid_crs = target_crs
-    if target_crs.is_geographic and not crs.is_geographic:
-        west, _, east, _ = transform_bounds(crs, target_crs, *_box(raster), densify_pts=21)
-        if np.isfinite(west) and np.isfinite(east) and west > east:
-            grid_crs = CRS.from_string("+proj=longlat +datum=WGS84 +lon_wrap=180 +no_defs")
-    transform, width, height = calculate_default_transform(crs, grid_crs, raster.width, raster.height, *_box(raster))
-    if width is None or height is None or not all(np.isfinite(value) for value in transform[:6]):
-        raise ValueError("the corners have no place in the target system")
-    if width * height > GROWTH_MAX * max(raster.width * raster.height, BLOCK_PIXELS * BLOCK_PIXELS):
-        raise ValueError(f"{raster.width} x {raster.height} pixels would become {width} x {height}")
-    return transform, width, height
+
+def _take_over(raster: DatasetReader, made: Any) -> None:
+    """What the bands mean: names, units, colours, scales and notes. Statistics of other pixels are left behind."""
+    made.colorinterp = raster.colorinterp
+    made.descriptions = raster.descriptions
+    made.units = tuple(unit or "" for unit in raster.units)
+    made.scales, made.offsets = raster.scales, raster.offsets
+    made.update_tags(**raster.tags())
+    for band in raster.indexes:
+        tags = raster.tags(band)
+        made.update_tags(band, **{key: tags[key] for key in tags if not key.startswith("STATISTICS_")})
+        if raster.colorinterp[band - 1] == ColorInterp.palette:
+            made.write_colormap(band, raster.colormap(band))
 
 
-def _box(raster: DatasetReader) -> tuple[float, float, float, float]:
-    """West, south, east, north around all corners, whatever the orientation."""
-    corners = [
-        raster.transform * place
-        for place in ((0, 0), (raster.width, 0), (0, raster.height), (raster.width, raster.height))
+def _strips(grid: Grid, layers: int, itemsize: int) -> list[Window]:
+    """Windows of whole blocks that cover the grid, of a bounded size."""
+    pixels = max(BLOCK_PIXELS * BLOCK_PIXELS, WARP_BYTES // (layers * itemsize))
+    wide = min(grid.width, pixels // BLOCK_PIXELS // BLOCK_PIXELS * BLOCK_PIXELS)
+    high = max(1, pixels // wide // BLOCK_PIXELS) * BLOCK_PIXELS
+    return [
+        Window(left, top, min(wide, grid.width - left), min(high, grid.height - top))
+        for top in range(0, grid.height, high)
+        for left in range(0, grid.width, wide)
     ]
-    easts, norths = [x for x, _ in corners], [y for _, y in corners]
-    return min(easts), min(norths), max(easts), max(norths)
 
 
-@dataclass(frozen=True)
-class Empty:
-    """How pixels that a warp leaves empty are told from data: by a value, or by an added alpha band."""
-
-    nodata: float | None = None
-    alpha: bool = False
-
-
-def empty_pixels(raster: DatasetReader, path: Path) -> Empty:
-    """Its own nodata or alpha; else NaN, or an end of the integer range that no pixel uses; else an added alpha band."""
-    if raster.nodata is not None:
-        return Empty(raster.nodata)
-    flags = [flag for flags in raster.mask_flag_enums for flag in flags]
-    if MaskFlags.alpha in flags:
-        return Empty()
-    if MaskFlags.per_dataset in flags:
-        return Empty(alpha=True)
-    kind = np.dtype(raster.dtypes[0])
-    if kind.kind == "f":
-        return Empty(float("nan"))
-    bands = scan(raster, path).bands
-    limits = np.iinfo(kind)
-    if all(band.minimum > limits.min for band in bands):
-        return Empty(float(limits.min))
-    if all(band.maximum < limits.max for band in bands):
-        return Empty(float(limits.max))
-    return Empty(alpha=True)
-
-
-def creation_options(ready: Any, tier: str, raster_type: str) -> dict[str, Any]:
+def creation_options(raster: DatasetReader, tier: str, raster_type: str) -> dict[str, Any]:
     """What the COG driver is told, by tier and sample type."""
-    floats = np.dtype(ready.dtypes[0]).kind == "f"
+    dtype = raster.dtypes[0]
     overview = resampling(raster_type)[0]
-    if overview == "mode" and ready.dtypes[0] not in ("uint8", "int8", "uint16", "int16"):
-        overview = "nearest"
+    if ColorInterp.palette in raster.colorinterp:
+        overview = "mode"
     options: dict[str, Any] = {
         "blocksize": BLOCK_PIXELS, "num_threads": "ALL_CPUS", "bigtiff": "IF_SAFER", "overview_resampling": overview,
+        # Those of the source may be lossy, or resampled as suits another type.
+        "overviews": "IGNORE_EXISTING",
     }  # fmt: skip
+    if int(raster.tags(1, ns="IMAGE_STRUCTURE").get("NBITS", "8")) < 8:
+        options["nbits"] = 8  # predictors and JPEG want whole bytes
     if tier == "visualization":
         return options | {"compress": "JPEG", "quality": JPEG_QUALITY}
-    predictor = "FLOATING_POINT" if floats else "STANDARD"
-    if tier == "archive":
-        return options | {"compress": "ZSTD", "level": 9, "predictor": predictor}
-    return options | {"compress": "DEFLATE", "level": 1, "predictor": predictor}
+    level = {"compress": "ZSTD", "level": 9} if tier == "archive" else {"compress": "DEFLATE", "level": 1}
+    return options | level | {"predictor": _predictor(dtype)}
+
+
+def _predictor(dtype: str) -> int:
+    """Differences for integers, planes of bytes for floats."""
+    return 3 if np.dtype(dtype).kind == "f" else 2
 
 
 def _convert(
-    ready: Any, target: Path, options: dict[str, Any], name: str, on_progress: Callable[[float], None]
+    ready: Path, target: Path, options: dict[str, Any], name: str, on_progress: Callable[[float], None]
 ) -> None:
-    """One pass of the driver; what it meets in the source is the source's damage."""
-    on_progress(0.0)
-    try:
-        with rasterio.Env(GDAL_CACHEMAX=CACHE_BYTES, GDAL_NUM_THREADS="ALL_CPUS"):
-            rasterio.shutil.copy(ready, target, driver="COG", strict=False, **options)
-    except (RasterioError, ValueError) as problem:
-        why = str(problem).split("\n", 1)[0]
-        raise CorruptedFile(path=name, problem="it could not be converted", why=why) from problem
-    on_progress(0.95)
+    """One run of the driver, in a thread of its own, so that this one can tell how far the file has grown.
+
+    What the driver meets in the source is the source's damage.
+    """
+    failed: list[BaseException] = []
+
+    def work() -> None:
+        try:
+            with bounded_gdal(), open_raster(ready) as source:
+                rasterio.shutil.copy(source, target, driver="COG", strict=False, **options)
+        except FAILURES as problem:
+            failed.append(problem)
+
+    with open_raster(ready) as raster:
+        expected = raster.width * raster.height * sum(np.dtype(each).itemsize for each in raster.dtypes)
+    worker = threading.Thread(target=work, name="cog", daemon=True)
+    worker.start()
+    while worker.is_alive():
+        worker.join(POLL_SECONDS)
+        if worker.is_alive():
+            written = sum(file.stat().st_size for file in target.parent.glob(f"{target.name}*") if file != ready)
+            on_progress(min(0.95, written / expected))
+    if failed:
+        raise_if_full(failed[0])
+        why = words_of(failed[0], ready)
+        raise CorruptedFile(path=name, problem="it could not be converted", why=why) from failed[0]
+
+
+def raise_if_full(problem: BaseException) -> None:
+    """Errors: DiskFull, when that is what GDAL's words mean."""
+    if "no space left" in words_of(problem, "").lower():
+        raise DiskFull(where_full="the scratch folder") from problem
 
 
 def describe(path: Path, tier: str, *, copied: bool) -> Cog:
@@ -234,16 +295,4 @@ def describe(path: Path, tier: str, *, copied: bool) -> Cog:
 
 def bounds_4326(raster: DatasetReader) -> tuple[float, float, float, float] | None:
     """West, south, east, north in degrees; west > east when it crosses the antimeridian; None without such bounds."""
-    try:
-        west, south, east, north = transform_bounds(raster.crs, CRS.from_epsg(4326), *raster.bounds, densify_pts=21)
-    except (RasterioError, CPLE_BaseError, ValueError):
-        return None
-    if not all(np.isfinite(value) for value in (west, south, east, north)):
-        return None
-    if east - west >= 360:
-        west, east = -180.0, 180.0
-    elif west < -180:
-        west += 360
-    elif east > 180:
-        east -= 360
-    return west, max(south, -90.0), east, min(north, 90.0)
+    return lonlat_bounds(raster.crs, tuple(raster.bounds))

@@ -16,12 +16,17 @@ TYPES = (
     "rgb", "rgba", "dem", "categorical", "multispectral", "nir", "continuous", "vegetation_index", "flood_depth",
     "flood_probability", "hydrology", "temporal", "population",
 )  # fmt: skip
+MEASURED = frozenset({"dem", "continuous", "vegetation_index", "unknown"})
+"""One band of measurements: what they measure is for the submitter to say. Legacy left `vegetation_index` out, and so
+refused a flood probability, whose values lie between 0 and 1."""
 REFINES: dict[str, frozenset[str]] = {
-    "temporal": frozenset({"dem", "continuous", "unknown", "categorical"}),
     **dict.fromkeys(
-        ("flood_depth", "flood_probability", "hydrology", "population", "vegetation_index", "continuous"),
-        frozenset({"dem", "continuous", "unknown"}),
+        ("flood_depth", "flood_probability", "hydrology", "population", "vegetation_index", "continuous"), MEASURED
     ),
+    "temporal": MEASURED | {"categorical"},
+    "dem": frozenset({"continuous", "unknown"}),
+    "categorical": frozenset({"unknown"}),
+    "multispectral": frozenset({"nir", "unknown"}),
 }
 """What a hint may say over what was detected."""
 
@@ -29,8 +34,13 @@ PROFILES = {
     "rgb": "jpeg", "rgba": "webp", "dem": "lerc_deflate", "flood_depth": "lerc_deflate", "hydrology": "lerc_deflate",
     "categorical": "deflate",
 }  # fmt: skip
-RATIOS = {("rgb", "jpeg"): 0.10, ("rgba", "webp"): 0.15, ("dem", "lerc_deflate"): 0.40, ("categorical", "deflate"): 0.05,
-          ("multispectral", "deflate"): 0.30}  # fmt: skip
+RATIOS = {
+    ("rgb", "jpeg"): 0.10,
+    ("rgba", "webp"): 0.15,
+    ("dem", "lerc_deflate"): 0.40,
+    ("categorical", "deflate"): 0.05,
+    ("multispectral", "deflate"): 0.30,
+}
 RATIO_OTHERWISE = 0.25
 RESAMPLING = {
     "rgb": ("cubic", "cubic"), "rgba": ("cubic", "cubic"), "nir": ("cubic", "cubic"), "unknown": ("cubic", "cubic"),
@@ -56,14 +66,16 @@ def detect(facts: RasterFacts, scan: Scan) -> Detected:
         return Detected("rgb", "VERY_HIGH" if facts.color_interpretation[0] == "red" else "HIGH")
     if facts.count == 4 and facts.dtype in PHOTO_DTYPES:
         last = scan.bands[3]
-        if facts.color_interpretation[3] == "alpha" or (last.spread <= 255 and last.stddev < 50):
+        if facts.color_interpretation[3] == "alpha":
+            return Detected("rgba", "VERY_HIGH")
+        if last.has_values and last.maximum <= 255 and last.stddev < 50:
             return Detected("rgba", "HIGH")
         return Detected("nir", "MEDIUM" if last.has_values else "LOW")
     if facts.count == 1 and facts.has_palette:
         return Detected("categorical", "VERY_HIGH")
     if facts.count == 1 and facts.dtype in SURFACE_DTYPES:
         return _surface(facts, first.minimum, first.maximum, first.stddev)
-    if facts.count == 1 and first.spread < 256 and first.whole:
+    if facts.count == 1 and first.has_values and first.spread < 256 and first.whole:
         return Detected("categorical", "HIGH")
     if facts.count >= 5:
         return Detected("multispectral", "MEDIUM")
@@ -71,7 +83,7 @@ def detect(facts: RasterFacts, scan: Scan) -> Detected:
 
 
 def _surface(facts: RasterFacts, low: float, high: float, stddev: float) -> Detected:
-    spread = high - low
+    spread = high - low if low <= high else 0.0
     if facts.dtype.startswith("float") and low >= -1 and high <= 1 and spread > 0.1:
         return Detected("vegetation_index", "HIGH")
     if spread > 0 and stddev / spread < 0.3:

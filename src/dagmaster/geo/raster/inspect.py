@@ -6,20 +6,22 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import rasterio
 from rasterio.crs import CRS
-from rasterio.enums import ColorInterp, MaskFlags
+from rasterio.enums import ColorInterp
 from rasterio.errors import RasterioError
 from rasterio.io import DatasetReader
 from rasterio.transform import Affine
 
 from dagmaster.errors import FileEmpty, FileNotFound, FileTooSmall, InvalidFormat
+from dagmaster.geo.raster.grid import box, is_north_up
 
 SIZE_BYTES_MIN = 100
 DRIVER = "GTiff"
+COMPLEX_INTEGERS = {"complex_int16": 4, "complex_int32": 8}
+"""Sample types of GDAL that numpy does not know, with their bytes."""
 
 
 @dataclass(frozen=True)
@@ -40,9 +42,10 @@ class RasterFacts:
     has_palette: bool
     block_shape: tuple[int, int]
     overviews: tuple[int, ...]
-    has_mask: bool
-    """A mask band or alpha, apart from nodata."""
-    has_gcps: bool
+    mask_flags: tuple[frozenset[str], ...]
+    compression: str | None
+    interleave: str | None
+    gcp_count: int
     has_rpcs: bool
 
     @property
@@ -52,11 +55,27 @@ class RasterFacts:
     @property
     def declared_bytes(self) -> int:
         """Size of all pixels in memory: width, height, bands and bytes per sample."""
-        return self.width * self.height * sum(np.dtype(name).itemsize for name in self.dtypes)
+        return self.width * self.height * sum(sample_bytes(name) for name in self.dtypes)
+
+    @property
+    def block_bytes(self) -> int:
+        """Size of one unpacked block, which GDAL holds as a whole."""
+        bands = self.dtypes if self.interleave == "pixel" else self.dtypes[:1]
+        return self.block_shape[0] * self.block_shape[1] * sum(sample_bytes(name) for name in bands)
+
+    @property
+    def has_mask(self) -> bool:
+        """A mask band or alpha, apart from nodata."""
+        return any("per_dataset" in flags for flags in self.mask_flags)
 
     @property
     def is_north_up(self) -> bool:
-        return self.transform.b == 0 and self.transform.d == 0 and self.transform.e < 0 < self.transform.a
+        return is_north_up(self.transform)
+
+
+def sample_bytes(dtype: str) -> int:
+    """Bytes of one sample."""
+    return COMPLEX_INTEGERS.get(dtype) or np.dtype(dtype).itemsize
 
 
 @contextmanager
@@ -65,7 +84,7 @@ def open_raster(path: Path | str) -> Iterator[DatasetReader]:
     try:
         opened = rasterio.open(path, driver=DRIVER)
     except (RasterioError, ValueError, UnicodeError) as problem:
-        raise InvalidFormat(path=Path(path).name, why=_first_line(problem)) from problem
+        raise InvalidFormat(path=Path(path).name, why=words_of(problem, path)) from problem
     with opened:
         yield opened
 
@@ -86,7 +105,6 @@ def inspect(path: Path) -> RasterFacts:
 def facts_of(raster: DatasetReader, path: Path, size_bytes: int) -> RasterFacts:
     """Facts of an open raster."""
     gcps, _ = raster.gcps
-    palette = ColorInterp.palette in raster.colorinterp
     return RasterFacts(
         path=str(path),
         size_bytes=size_bytes,
@@ -95,31 +113,24 @@ def facts_of(raster: DatasetReader, path: Path, size_bytes: int) -> RasterFacts:
         count=raster.count,
         dtypes=tuple(raster.dtypes),
         nodata=raster.nodata,
-        crs=raster.crs,
+        crs=raster.crs or None,
         transform=raster.transform,
-        bounds=_bounds(raster),
+        bounds=box(raster),
         color_interpretation=tuple(interp.name for interp in raster.colorinterp),
-        has_palette=palette,
+        has_palette=ColorInterp.palette in raster.colorinterp,
         block_shape=tuple(raster.block_shapes[0]) if raster.count else (0, 0),
         overviews=tuple(raster.overviews(1)) if raster.count else (),
-        has_mask=any(
-            flag in flags for flags in raster.mask_flag_enums for flag in (MaskFlags.per_dataset, MaskFlags.alpha)
-        ),
-        has_gcps=bool(gcps),
+        mask_flags=tuple(frozenset(flag.name for flag in flags) for flags in raster.mask_flag_enums),
+        compression=raster.compression.name.lower() if raster.compression else None,
+        interleave=raster.interleaving.name.lower() if raster.interleaving else None,
+        gcp_count=len(gcps),
         has_rpcs=raster.rpcs is not None,
     )
 
 
-def _bounds(raster: DatasetReader) -> tuple[float, float, float, float]:
-    """The box around all four corners: a rotated or south-up raster has one too."""
-    corners: list[Any] = [raster.transform * corner for corner in _corners(raster.width, raster.height)]
-    easts, norths = [x for x, _ in corners], [y for _, y in corners]
-    return min(easts), min(norths), max(easts), max(norths)
-
-
-def _corners(width: int, height: int) -> list[tuple[int, int]]:
-    return [(0, 0), (width, 0), (0, height), (width, height)]
-
-
-def _first_line(problem: Exception) -> str:
-    return str(problem).strip().split("\n", 1)[0]
+def words_of(problem: BaseException, path: Path | str) -> str:
+    """GDAL's own words, the innermost ones, without the folder that the file happens to lie in."""
+    while problem.__cause__ is not None:
+        problem = problem.__cause__
+    words = str(problem).strip().split("\n", 1)[0].replace(f"{Path(path).parent}/", "")
+    return words.split(" from '{", 1)[0][:300]

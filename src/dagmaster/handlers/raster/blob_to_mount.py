@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import errno
 import shutil
 from pathlib import Path
 
-from dagmaster.errors import FileEmpty, FileNotFound, FileTooSmall, ParamsInvalid
+from dagmaster.errors import DiskFull, FileEmpty, FileNotFound, FileTooSmall, ParamsInvalid, PathRefused
 from dagmaster.geo.raster.inspect import SIZE_BYTES_MIN
 from dagmaster.handlers.base import Context, Output, Params, handler
+
+NAME_BYTES_MAX = 255
 
 
 class StageParams(Params):
@@ -37,9 +40,10 @@ def run(params: StageParams, ctx: Context) -> StageOutput:
             problem="give either local_path, or blob_name and container_name",
             remedy="Submit with local_path=FILE, or with blob_name and container_name.",
         )
-    name = Path(params.local_path or params.blob_name or "").name
+    name = name_of(params.local_path or params.blob_name or "")
     target = ctx.job_scratch / "source" / name
-    target.parent.mkdir(exist_ok=True)
+    target.parent.mkdir(parents=True, exist_ok=True)
+    target.unlink(missing_ok=True)  # what an earlier attempt left, which may be a part or a link
     if params.local_path is not None:
         size = copy_local(Path(params.local_path), target)
     else:
@@ -48,14 +52,25 @@ def run(params: StageParams, ctx: Context) -> StageOutput:
     return StageOutput(local_path=str(target), name=name, size_bytes=size, size_mb=round(size / 2**20, 6))
 
 
+def name_of(path: str) -> str:
+    """The last part of a path, which becomes a file of ours. Errors: PathRefused."""
+    name = path.rsplit("/", 1)[-1]
+    odd = any(ord(letter) < 32 or letter in "\\\x7f" or 0xD800 <= ord(letter) <= 0xDFFF for letter in name)
+    if not name or name in (".", "..") or odd or len(name.encode("utf-8", "surrogatepass")) > NAME_BYTES_MAX:
+        raise PathRefused(path=path)
+    return name
+
+
 def copy_local(source: Path, target: Path) -> int:
     """Copy a file of this machine; returns its size. Errors: FileNotFound."""
-    if not source.is_file():
+    if not source.is_file():  # a folder, a device and a pipe are none
         why = "It is a folder." if source.is_dir() else None
         raise FileNotFound(path=source, why=why)
     try:
         shutil.copyfile(source, target)
-    except PermissionError as problem:
+    except OSError as problem:
+        if problem.errno == errno.ENOSPC:
+            raise DiskFull(where_full="the scratch folder") from problem
         raise FileNotFound(path=source, why="The worker may not read it.") from problem
     return target.stat().st_size
 

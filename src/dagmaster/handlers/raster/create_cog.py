@@ -13,10 +13,10 @@ from rasterio.io import DatasetReader
 from dagmaster.contract.handlers import Effect
 from dagmaster.errors import ParamsInvalid, ReprojectionFailed
 from dagmaster.geo.raster.cog import Cog, bounds_4326, write_cog
+from dagmaster.geo.raster.crs import crs_text, parse_crs, wkt2
 from dagmaster.geo.raster.inspect import open_raster
 from dagmaster.geo.raster.preview import colormap_of, write_preview
 from dagmaster.geo.raster.scan import Scan, scan
-from dagmaster.geo.raster.validate import crs_text, parse_crs
 from dagmaster.handlers.base import Context, Output, Params, handler
 from dagmaster.handlers.raster.validate import Number, ValidateOutput, number
 
@@ -155,13 +155,12 @@ def describe(raster: DatasetReader, seen: Scan, kind: str) -> dict[str, Any]:
         raise ReprojectionFailed(
             path=Path(raster.name).name, target_crs="EPSG:4326", problem="it has no bounds in degrees"
         )
-    authority = raster.crs.to_authority()
-    epsg = int(authority[1]) if authority and authority[0] == "EPSG" else None
+    epsg = raster.crs.to_epsg(confidence_threshold=100)
     bands = [band_of(raster, seen, index) for index in range(raster.count)]
     return {
         "crs": crs_text(raster.crs),
         "epsg": epsg,
-        "wkt2": None if epsg else raster.crs.to_wkt(version="WKT2_2019"),
+        "wkt2": wkt2(raster.crs),
         "bounds": tuple(raster.bounds),
         "bounds_4326": bounds,
         "transform": list(raster.transform)[:6],

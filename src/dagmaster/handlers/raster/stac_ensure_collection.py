@@ -4,21 +4,26 @@ from __future__ import annotations
 
 from typing import Annotated
 
-from pydantic import StringConstraints
+from pydantic import Field, StringConstraints
 
-from dagmaster.catalog.documents import collection_document
+from dagmaster.catalog.documents import ID_LETTERS_MAX, collection_document
 from dagmaster.contract.handlers import Effect
 from dagmaster.handlers.base import Context, Output, Params, handler
 
-StacId = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$", max_length=200)]
+StacId = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$", max_length=ID_LETTERS_MAX)]
+Longitude = Annotated[float, Field(ge=-180, le=180)]
+Latitude = Annotated[float, Field(ge=-90, le=90)]
 
 
 class CollectionParams(Params):
-    """What is known of the collection."""
+    """What is known of the collection. `bounds` as west, south, east, north; west > east crosses longitude 180.
+
+    `grid_dimensions` and `is_tiled` are taken for workflows of the predecessor; the document says nothing of them.
+    """
 
     collection_id: StacId
     title: str | None = None
-    bounds: tuple[float, float, float, float] | None = None
+    bounds: tuple[Longitude, Latitude, Longitude, Latitude] | None = None
     grid_dimensions: dict[str, int] | None = None
     is_tiled: bool | None = None
     dataset_id: str | None = None

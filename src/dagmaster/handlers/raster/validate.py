@@ -6,7 +6,8 @@ import math
 from pathlib import Path
 
 from dagmaster.errors import ParamsInvalid
-from dagmaster.geo.raster.validate import Validated, crs_text, validate
+from dagmaster.geo.raster.crs import crs_text
+from dagmaster.geo.raster.validate import Validated, validate
 from dagmaster.handlers.base import Context, Output, Params, handler
 from dagmaster.storages.references import parse_reference
 
@@ -61,22 +62,23 @@ def run(params: ValidateParams, ctx: Context) -> ValidateOutput:
         raster_type=params.raster_type or None,
         on_progress=lambda share: ctx.progress(100 * share, "reading every block"),
     )
-    return output_of(validated)
+    return output_of(validated, params.output_tier)
 
 
 def source_of(params: ValidateParams, ctx: Context) -> Path:
     """The local file, fetched first when a reference names it."""
+    if (params.local_path is None) == (params.blob_path is None):
+        raise ParamsInvalid(problem="give either local_path or blob_path")
     if params.local_path is not None:
         return Path(params.local_path)
-    if params.blob_path is None:
-        raise ParamsInvalid(problem="give local_path or blob_path")
+    assert params.blob_path is not None
     reference = parse_reference(params.blob_path)
     target = ctx.scratch / Path(reference.path).name
     ctx.storage.fetch(reference.container, reference.path, target)
     return target
 
 
-def output_of(validated: Validated) -> ValidateOutput:
+def output_of(validated: Validated, tier: str | None = None) -> ValidateOutput:
     """The facts that later nodes and people read."""
     facts = validated.facts
     return ValidateOutput(
@@ -93,8 +95,15 @@ def output_of(validated: Validated) -> ValidateOutput:
         compression_profile=validated.compression_profile,
         applicable_tiers=validated.applicable_tiers,
         estimated_compressed_mb=validated.estimated_compressed_mb,
-        warnings=validated.warnings,
+        warnings=validated.warnings + tier_notes(validated, tier),
     )
+
+
+def tier_notes(validated: Validated, tier: str | None) -> list[str]:
+    """A tier that does not apply is replaced, and that is said."""
+    if tier is None or tier in validated.applicable_tiers:
+        return []
+    return [f"Tier {tier} is for 8-bit pictures of three bands; analysis is applied instead."]
 
 
 def number(value: float | None) -> Number:
