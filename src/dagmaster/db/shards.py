@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import date, timedelta
+from datetime import date, datetime, timedelta
 
 from dagmaster.db.connect import Connection
 from dagmaster.db.statements import SQL
@@ -52,6 +52,20 @@ async def release(conn: Connection, owner: str, shards: Sequence[int]) -> None:
 async def leave(conn: Connection, owner: str) -> None:
     """Forget this orchestrator."""
     await conn.execute(SQL["leave"], {"owner": owner})
+
+
+@dataclass(frozen=True, slots=True)
+class OrchestratorRow:
+    """A registered orchestrator and the number of its shards."""
+
+    orchestrator_id: str
+    started_at: datetime
+    lease_until: datetime
+    shards: int
+
+
+async def orchestrators(conn: Connection) -> list[OrchestratorRow]:
+    return [OrchestratorRow(*row) for row in await (await conn.execute(SQL["orchestrators"])).fetchall()]
 
 
 async def hold_liveness(conn: Connection, liveness_key: int) -> None:

@@ -6,8 +6,9 @@ from datetime import datetime
 from typing import Any
 
 from dagmaster.contract.api import ErrorBody, EventBody, EventPage, JobBody, NodeBody, Progress
+from dagmaster.contract.messages import Key
 from dagmaster.dag.graph import Graph, Node
-from dagmaster.db import jobs
+from dagmaster.db import jobs, looks
 from dagmaster.db.connect import Pool
 from dagmaster.engine.definitions import Definitions
 from dagmaster.errors import NotFound
@@ -34,6 +35,32 @@ class JobReader:
         graph = graphs.get(row.digest) or Graph(row.workflow_id, row.workflow_version, row.digest, ())
         return _job_body(row, graph, {node.ordinal: node for node in nodes}, children)
 
+    async def names(self, job_id: str) -> Names:
+        """The names of the job's nodes. Errors: NotFound."""
+        async with self.pool.connection() as conn:
+            row = await jobs.get_job(conn, job_id)
+            if row is None:
+                raise NotFound(noun="job", id=job_id)
+            graphs = await self.definitions.graphs(conn, [row.digest])
+        return Names(graphs.get(row.digest))
+
+    async def key(self, job_id: str, node: str) -> Key:
+        """The node of that name; `parent__3` is the child of index 3. Errors: NotFound."""
+        key = (await self.names(job_id)).key(node)
+        if key is None:
+            raise NotFound(noun="node", id=node)
+        return key
+
+    async def node_events(self, job_id: str, node: str, limit: int) -> EventPage:
+        """The history of one node. Errors: NotFound."""
+        names = await self.names(job_id)
+        key = names.key(node)
+        if key is None:
+            raise NotFound(noun="node", id=node)
+        async with self.pool.connection() as conn:
+            lines = await looks.node_events(conn, job_id, key, limit)
+        return EventPage(items=[_event_body(line, names) for line in lines])
+
     async def events(self, job_id: str, after: int, limit: int) -> EventPage:
         """The job's history after an event number. Errors: NotFound."""
         async with self.pool.connection() as conn:
@@ -42,8 +69,27 @@ class JobReader:
                 raise NotFound(noun="job", id=job_id)
             lines = await jobs.get_events(conn, job_id, after=after, limit=limit)
             graphs = await self.definitions.graphs(conn, [row.digest])
-        items = [_event_body(line, graphs.get(row.digest)) for line in lines]
+        names = Names(graphs.get(row.digest))
+        items = [_event_body(line, names) for line in lines]
         return EventPage(items=items, next=lines[-1].seq if len(lines) == limit else None)
+
+
+class Names:
+    """Ordinals and items as the names that people know."""
+
+    def __init__(self, graph: Graph | None) -> None:
+        self.graph = graph
+
+    def of(self, ordinal: int, item: int) -> str:
+        name = self.graph.nodes[ordinal].id if self.graph else str(ordinal)
+        return name if item < 0 else f"{name}__{item}"
+
+    def key(self, name: str) -> Key | None:
+        known = self.graph.by_id if self.graph else {}
+        if name in known:
+            return Key(known[name])
+        parent, found, index = name.rpartition("__")
+        return Key(known[parent], int(index)) if found and parent in known and index.isdigit() else None
 
 
 def _job_body(
@@ -54,7 +100,7 @@ def _job_body(
     }
     over = row.finished_at is not None
     counted = [body for name, body in nodes.items() if body.type not in ("start", "end")] or list(nodes.values())
-    percent = sum(_share(body) for body in counted) / len(counted) if counted else 0.0
+    percent = sum(share_of(body) for body in counted) / len(counted) if counted else 0.0
     return JobBody(
         job_id=row.job_id,
         workflow_id=row.workflow_id,
@@ -100,7 +146,7 @@ def _node_body(node: Node, row: jobs.NodeRow | None, children: dict[str, int] | 
     )
 
 
-def _share(node: NodeBody) -> float:
+def share_of(node: NodeBody) -> float:
     """How much of a node is done, 0 to 100."""
     if node.children and node.status not in SHARES:
         total = sum(node.children.values())
@@ -129,11 +175,10 @@ def _result(row: jobs.JobRow, graph: Graph, rows: dict[int, jobs.NodeRow]) -> di
     }
 
 
-def _event_body(row: jobs.EventRow, graph: Graph | None) -> EventBody:
+def _event_body(row: jobs.EventRow, names: Names) -> EventBody:
     name = None
-    if row.ordinal is not None and graph is not None:
-        node_id = graph.nodes[row.ordinal].id
-        name = node_id if row.item is None or row.item < 0 else f"{node_id}__{row.item}"
+    if row.ordinal is not None:
+        name = names.of(row.ordinal, -1 if row.item is None else row.item)
     return EventBody(
         seq=row.seq,
         at=row.at,

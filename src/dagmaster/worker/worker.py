@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import Mapping
+from datetime import UTC, datetime
 from time import monotonic
 from typing import Any, NamedTuple
 
@@ -17,6 +18,7 @@ from dagmaster.contract.messages import Key, Report, Task
 from dagmaster.db import worker as store
 from dagmaster.db.connect import Pool
 from dagmaster.db.inbox import report_body
+from dagmaster.db.looks import NewLog, save_logs
 from dagmaster.db.notify import INBOX, notify
 from dagmaster.errors import Cancelled, DatabaseUnreachable, HandlerCrashed
 from dagmaster.executors.base import Executor, Listener, Outcome
@@ -27,6 +29,9 @@ POLL_SECONDS = 1.0
 TURN_SECONDS = 1.0
 PROGRESS_SECONDS = 0.5
 REPORT_RETRY_SECONDS = 0.5
+LINES_KEPT_MAX = 10_000
+"""Log lines between two writes, at most."""
+LINE_LENGTH_MAX = 8_000
 
 log = structlog.get_logger("dagmaster.worker")
 
@@ -66,6 +71,7 @@ class Worker:
         self.engine = engine
         self.running: dict[tuple[str, Key], Running] = {}
         self.progressed: dict[tuple[str, Key], store.ProgressRow] = {}
+        self.said: list[NewLog] = []
         self.bell = asyncio.Event()
         self.backlog = dict.fromkeys(slots, True)
         """Tasks of a kind may be waiting in the queues; while so, new ones queue up behind them."""
@@ -82,7 +88,7 @@ class Worker:
         keeper.start()
         beside = [
             asyncio.create_task(self._turn(keeper)),
-            asyncio.create_task(self._save_progress()),
+            asyncio.create_task(self._save_said()),
             asyncio.create_task(self.sweeper.run()),
         ]
         try:
@@ -95,6 +101,7 @@ class Worker:
                 task.cancel()
             await asyncio.gather(*beside, return_exceptions=True)
             await self._release_running()
+            await self._flush_said()
             await self._sweep()
             keeper.stop()
             await self._leave()
@@ -234,25 +241,35 @@ class Worker:
         )
 
     def _on_log(self, task: Task, message: str, fields: dict[str, Any]) -> None:
-        log.info("handler", job_id=task.job_id, node=task.node_id, attempt=task.attempt, said=message, **fields)
+        """Keep a line for whoever asks; a handler that talks without end loses lines, not memory."""
+        if len(self.said) < LINES_KEPT_MAX:
+            at = datetime.now(UTC)
+            self.said.append(NewLog(task.job_id, task.key, task.attempt, at, message[:LINE_LENGTH_MAX], fields))
 
     async def _on_checkpoint(self, task: Task, phase: int, data: dict[str, Any]) -> None:
         async with self.pool.connection() as conn:
             if not await store.save_checkpoint(conn, self.worker_id, task, phase, data):
                 raise Cancelled
 
-    async def _save_progress(self) -> None:
-        """Write progress now and then; losing some costs nothing."""
+    async def _save_said(self) -> None:
+        """Write progress and log lines now and then; losing some costs nothing."""
         while True:
             await asyncio.sleep(PROGRESS_SECONDS)
-            rows, self.progressed = list(self.progressed.values()), {}
-            if not rows:
-                continue
-            try:
-                async with self.pool.connection() as conn:
+            await self._flush_said()
+
+    async def _flush_said(self) -> None:
+        rows, self.progressed = list(self.progressed.values()), {}
+        lines, self.said = self.said, []
+        if not rows and not lines:
+            return
+        try:
+            async with self.pool.connection() as conn:
+                if rows:
                     await store.save_progress(conn, rows)
-            except (psycopg.Error, DatabaseUnreachable) as problem:
-                log.warning("progress not saved", problem=str(problem))
+                if lines:
+                    await save_logs(conn, lines)
+        except (psycopg.Error, DatabaseUnreachable) as problem:
+            log.warning("progress not saved", problem=str(problem))
 
     # --- leases ------------------------------------------------------------------------------------
 

@@ -215,6 +215,19 @@ CREATE UNLOGGED TABLE dagmaster.progress (
     PRIMARY KEY (job_id, ordinal, item)
 ) WITH (fillfactor = 50);
 
+-- What attempts said. Append-only.
+CREATE TABLE dagmaster.log (
+    id      bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+    job_id  uuid NOT NULL,
+    ordinal integer NOT NULL,
+    item    integer NOT NULL,
+    attempt smallint NOT NULL,
+    at      timestamptz NOT NULL,
+    message text NOT NULL,
+    fields  jsonb
+);
+CREATE INDEX log_by_job ON dagmaster.log (job_id, id);
+
 -- Objects that are visible in the storage, with where they came from.
 CREATE TABLE dagmaster.artifact (
     container    text NOT NULL,
