@@ -17,14 +17,16 @@ SHAPE = (120, 160)
 
 def noise(count: int = 1, dtype: str = "uint8", shape: tuple[int, int] = SHAPE) -> NDArray[Any]:
     """Values from 1 to 199, the same ones every time."""
-    return np.random.default_rng(7).integers(1, 200, (count, *shape)).astype(dtype)
+    values: NDArray[Any] = np.random.default_rng(7).integers(1, 200, (count, *shape)).astype(dtype)
+    return values
 
 
 def terrain(shape: tuple[int, int] = SHAPE, dtype: str = "float32") -> NDArray[Any]:
     """One band of gentle hills between about 100 and 500, seldom whole numbers."""
     rows, columns = np.mgrid[0 : shape[0], 0 : shape[1]]
     hills = 300 + 120 * np.sin(rows / 31.7) * np.cos(columns / 23.3) + rows * 0.137
-    return hills.astype(dtype)[np.newaxis]
+    values: NDArray[Any] = hills.astype(dtype)[np.newaxis]
+    return values
 
 
 def make_raster(

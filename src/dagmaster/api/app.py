@@ -13,7 +13,7 @@ from dagmaster.contract.api import Problem
 from dagmaster.web import problems
 
 PREFIX = "/api/v1"
-REFUSALS = {status: {"model": Problem} for status in (404, 409, 422, 503)}
+REFUSALS = {status: {"model": Problem} for status in (400, 404, 409, 422, 503)}
 
 
 def create_app(authority: Authority) -> FastAPI:

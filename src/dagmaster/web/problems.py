@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import structlog
@@ -30,6 +31,7 @@ STATUSES: dict[type[DagmasterError], int] = {
     DatabaseUnreachable: 503,
 }
 RETRY_AFTER_SECONDS = 5
+MEDIA_TYPE = "application/problem+json"
 
 log = structlog.get_logger("dagmaster.web")
 
@@ -61,13 +63,31 @@ def answer(problem: Problem) -> JSONResponse:
     return JSONResponse(
         problem.model_dump(mode="json"),
         status_code=problem.status,
-        media_type="application/problem+json",
+        media_type=MEDIA_TYPE,
         headers=headers,
     )
 
 
+def document(app: FastAPI) -> Callable[[], dict[str, Any]]:
+    """The app's OpenAPI document, with problem documents under their own media type."""
+    plain = app.openapi
+
+    def openapi() -> dict[str, Any]:
+        described = plain()
+        operations = [operation for path in described["paths"].values() for operation in path.values()]
+        for operation in operations:
+            for answer in operation["responses"].values():
+                content = answer.get("content", {})
+                if content.get("application/json", {}).get("schema", {}).get("$ref", "").endswith("/Problem"):
+                    content[MEDIA_TYPE] = content.pop("application/json")
+        return described
+
+    return openapi
+
+
 def install(app: FastAPI) -> None:
     """Let every error of the app leave as a problem document."""
+    app.openapi = document(app)  # type: ignore[method-assign]  # the way FastAPI offers
 
     @app.exception_handler(DagmasterError)
     async def known(request: Request, error: DagmasterError) -> JSONResponse:

@@ -166,11 +166,12 @@ def lay(
         crs = horizontal(crs)
     method = Resampling.nearest if grid.exact else Resampling[resampling(raster_type)[1]]
     masks = raster.nodata is None and ColorInterp.alpha not in raster.colorinterp
+    # One thread: with more, libtiff now and then complains of the extra samples of a file that is still open.
     profile = {
         "driver": "GTiff", "width": grid.width, "height": grid.height, "count": raster.count, "dtype": raster.dtypes[0],
         "crs": target_crs, "transform": grid.transform, "nodata": raster.nodata, "tiled": True,
         "blockxsize": BLOCK_PIXELS, "blockysize": BLOCK_PIXELS, "compress": "zstd", "zstd_level": 1,
-        "predictor": _predictor(raster.dtypes[0]), "bigtiff": "if_safer", "num_threads": "all_cpus",
+        "predictor": _predictor(raster.dtypes[0]), "bigtiff": "if_safer", "num_threads": 1,
         "interleave": "pixel",
     }  # fmt: skip
     if ColorInterp.red in raster.colorinterp[:1] and raster.count >= 3:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from pathlib import Path
+from typing import Literal
 
 from dagmaster.errors import ParamsInvalid
 from dagmaster.geo.raster.crs import crs_text
@@ -23,7 +24,7 @@ class ValidateParams(Params):
     storage_account: str | None = None
     input_crs: str | None = None
     raster_type: str | None = None
-    output_tier: str | None = None
+    output_tier: Literal["visualization", "analysis", "archive"] | None = None
 
 
 class DetectedType(Output):
