@@ -152,7 +152,7 @@ def test_demo_runs_twice_without_leftovers(program: Program) -> None:
     for _ in range(2):
         done = program.run("demo", timeout=180)
         assert done.returncode == 0, done.stderr
-        for word in ("valid COG", "STAC item  blue-marble/", "preview", "create_cog", "dagmaster up"):
+        for word in ("valid COG", "STAC item  blue-marble/", "preview", "create_cog", "dagmaster up "):
             assert word in done.stdout
     files = sorted(path.name for path in (program.data / "storage").rglob("*") if path.is_file())
     assert len(files) == 2, files

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import importlib.metadata
+import shutil
 import sys
 from pathlib import Path
 from typing import Any
@@ -56,6 +57,14 @@ def inputs(source: Path) -> dict[str, Any]:
     }
 
 
+def program() -> str:
+    """How to type the command here: by its name when the shell finds it, else by its path."""
+    if shutil.which("dagmaster"):
+        return "dagmaster"
+    path = Path(sys.argv[0])
+    return str(path.relative_to(Path.cwd())) if path.is_absolute() and path.is_relative_to(Path.cwd()) else str(path)
+
+
 def summary(job: JobBody, data: Path) -> list[str]:
     """Where everything went, and what to type next."""
     cog = job.nodes["create_cog"].output
@@ -71,7 +80,7 @@ def summary(job: JobBody, data: Path) -> list[str]:
         f"  preview    {preview}",
         "",
         "next:",
-        "  dagmaster up                                                    keep it running",
-        "  dagmaster run raster_ingest -i local_path=YOUR.tif -i collection_id=mine",
-        f"  dagmaster status {job.job_id}",
+        f"  {program()} up        keep it running",
+        f"  {program()} run raster_ingest -i local_path=YOUR.tif -i collection_id=mine",
+        f"  {program()} status {job.job_id}",
     ]
