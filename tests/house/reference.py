@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-import inspect
+import pkgutil
+import sys
 from collections.abc import Callable
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
+import dagmaster
 from dagmaster.contract.states import JOB_MOVES, NODE_MOVES
 from dagmaster.dag.findings import CODES
 from dagmaster.errors import all_errors
@@ -17,8 +20,15 @@ FOLDER = Path(__file__).parents[2] / "docs" / "reference"
 NOTE = "<!-- Written by tests/house/reference.py; change the code, then run it. -->\n"
 
 
+def import_everything() -> None:
+    """Rooms may bring error classes of their own, so all of them are read before errors are listed."""
+    for module in pkgutil.walk_packages(dagmaster.__path__, "dagmaster."):
+        import_module(module.name)
+
+
 def errors() -> str:
     """Every error code, and every code of the static check."""
+    import_everything()
     lines = [
         "# Errors",
         "",
@@ -95,4 +105,4 @@ PAGES: dict[str, Callable[[], str]] = {
 if __name__ == "__main__":
     for page, write in PAGES.items():
         (FOLDER / page).write_text(write(), "utf-8")
-    print(inspect.cleandoc(__doc__ or ""))
+    sys.stdout.write(f"wrote {len(PAGES)} pages\n")

@@ -273,7 +273,8 @@ def _task(row: looks.TaskLine, workers: list[worker_store.WorkerRow]) -> TaskLin
     elif able:
         why = f"Waits for a free slot; {len(able)} worker(s) serve the queue `{row.queue}`."
     else:
-        why = f"No live worker serves the queue `{row.queue}` with the handler `{row.handler}`; start one: dagmaster worker"
+        lacking = f"No live worker serves the queue `{row.queue}` with the handler `{row.handler}`"
+        why = f"{lacking}; start one: dagmaster worker"
     waited = None if row.claimed_by else (row.now - row.queued_at).total_seconds()
     return TaskLine(
         job_id=row.job_id,

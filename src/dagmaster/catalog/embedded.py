@@ -23,7 +23,8 @@ class EmbeddedCatalog:
 
     async def put_collection(self, document: dict[str, Any], fence: str) -> None:
         async with self.pool.connection() as conn:
-            await conn.execute(SQL["put_collection"], {"id": document["id"], "document": dumps(document), "token": fence})
+            given = {"id": document["id"], "document": dumps(document), "token": fence}
+            await conn.execute(SQL["put_collection"], given)
 
     async def put_item(self, collection_id: str, document: dict[str, Any], fence: str) -> None:
         west, south, east, north = box_of(document)

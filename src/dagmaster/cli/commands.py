@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import difflib
 import json
+import shutil
 import signal
 import sys
+import tempfile
 from collections.abc import Awaitable, Callable, Coroutine
 from contextlib import AsyncExitStack
 from pathlib import Path
@@ -14,23 +17,25 @@ from typing import Annotated, Any
 import typer
 from rich.console import Console
 
-from dagmaster.cli import exits
+from dagmaster.cli import exits, projects, tryout
 from dagmaster.cli.screen import JobScreen, job_table, json_document
 from dagmaster.client.client import Client
 from dagmaster.contract.api import JobBody, SubmitJob
 from dagmaster.dag import library
 from dagmaster.dag.check import check
 from dagmaster.dag.definition import load
-from dagmaster.dag.findings import render
+from dagmaster.dag.findings import CODES, render
 from dagmaster.dag.inputs import input_schema
 from dagmaster.errors import DagmasterError, InputInvalid, Refused, WorkflowInvalid, WorkflowUnknown, by_code
+from dagmaster.executors.limits import child_environment
+from dagmaster.handlers import outside
 from dagmaster.handlers.manifest import bundled_specs
 from dagmaster.run import demo as demonstration
 from dagmaster.run import doctor as examination
 from dagmaster.run.local import local_profile
 from dagmaster.run.orchestrator import run_orchestrator
 from dagmaster.run.places import data_folder, running_url, service_url
-from dagmaster.run.worker import WorkerPlan, run_worker
+from dagmaster.run.worker import QUEUES, WorkerPlan, run_worker
 from dagmaster.settings import Settings
 from dagmaster.telemetry import set_up_logs
 
@@ -43,6 +48,8 @@ app = typer.Typer(
 )
 workflow_app = typer.Typer(no_args_is_help=True, help="Look at workflows and check definitions.")
 app.add_typer(workflow_app, name="workflow")
+handler_app = typer.Typer(no_args_is_help=True, help="Try handlers out.")
+app.add_typer(handler_app, name="handler")
 
 DataOption = Annotated[Path | None, typer.Option("--data", help="Data folder; `.dagmaster` in this folder if absent.")]
 UrlOption = Annotated[str | None, typer.Option("--url", help="Address of a running dagmaster.")]
@@ -52,6 +59,12 @@ InputOption = Annotated[
     list[str] | None, typer.Option("--input", "-i", metavar="KEY=VALUE", help="One input; repeat it.")
 ]
 FileOption = Annotated[Path | None, typer.Option("--inputs", metavar="FILE.json", help="Inputs as a JSON object.")]
+HandlersOption = Annotated[
+    list[Path] | None, typer.Option("--handlers", metavar="DIR", help="A folder of handlers of your own; repeat it.")
+]
+WorkflowsOption = Annotated[
+    list[Path] | None, typer.Option("--workflows", metavar="DIR", help="A folder of workflows of your own; repeat it.")
+]
 WorkflowArgument = Annotated[
     str, typer.Argument(metavar="WORKFLOW", help="A workflow's id, or the path of a YAML file.")
 ]
@@ -66,6 +79,8 @@ def up(
     port: Annotated[
         int | None, typer.Option("--port", min=1, max=65535, help="Port of the API; a free one if absent.")
     ] = None,
+    handlers: HandlersOption = None,
+    workflows: WorkflowsOption = None,
 ) -> None:
     """Start dagmaster on this machine and keep it running until Ctrl-C."""
     settings = Settings()
@@ -73,9 +88,11 @@ def up(
     async def serve() -> None:
         stop = _stop_on_signals()
         folder = data_folder(settings, data)
+        found = _outside(settings, handlers).refuse_faults()
         exits.say(f"starting dagmaster in {folder} …")
-        async with _profile(settings, folder, port) as running:
+        async with _profile(settings, folder, port, found, workflows) as running:
             exits.say(f"dagmaster is up at {running.url}")
+            exits.say(f"  catalogue: {running.url}/stac")
             exits.say("  try: dagmaster run echo_test -i message=hello      stop: Ctrl-C")
             print(running.url, flush=True)
             stopped = asyncio.ensure_future(stop.wait())
@@ -94,6 +111,8 @@ def run(
     inputs: InputOption = None,
     inputs_file: FileOption = None,
     data: DataOption = None,
+    handlers: HandlersOption = None,
+    workflows: WorkflowsOption = None,
     as_json: JsonOption = False,
     quiet: QuietOption = False,
 ) -> None:
@@ -101,12 +120,15 @@ def run(
     settings = Settings()
 
     async def work() -> int:
-        body = _submission(workflow, inputs, inputs_file)
+        body = _submission(workflow, inputs, inputs_file, settings.workflow_folders(workflows))
         async with AsyncExitStack() as stack:
             folder = data_folder(settings, data)
             url = running_url(folder)
             if url is None:
-                url = (await stack.enter_async_context(_profile(settings, folder, None))).url
+                found = _outside(settings, handlers).refuse_faults()
+                url = (await stack.enter_async_context(_profile(settings, folder, None, found, workflows))).url
+            elif handlers:
+                exits.say(f"dagmaster is up at {url} with handlers of its own; --handlers is not used")
             client = await stack.enter_async_context(Client(url))
             job = await _follow(client, (await client.submit(body)).job_id, quiet=quiet or as_json)
             return _print_job(job, as_json=as_json)
@@ -272,6 +294,7 @@ def worker(
     queues: Annotated[
         list[str] | None, typer.Option("--queue", help="A queue to serve; repeat it. All if absent.")
     ] = None,
+    handlers: HandlersOption = None,
 ) -> None:
     """Run a worker of its own against DAGMASTER_DATABASE_URL; any number may run side by side."""
     settings = Settings()
@@ -283,9 +306,9 @@ def worker(
             settings.require_scratch(),
             processes or settings.worker_processes,
             settings.worker_memory_mib,
+            queues or QUEUES,
+            outside=_outside(settings, handlers).refuse_faults(),
         )
-        if queues:
-            plan = WorkerPlan(plan.uri, plan.storage, plan.scratch, plan.processes, plan.memory_mib, queues)
         exits.say("worker running; stop: Ctrl-C")
         await run_worker(plan, _stop_on_signals())
 
@@ -296,11 +319,12 @@ def worker(
 
 
 @workflow_app.command("list")
-def workflow_list(as_json: JsonOption = False) -> None:
-    """List the bundled workflows."""
+def workflow_list(workflows: WorkflowsOption = None, as_json: JsonOption = False) -> None:
+    """List the workflows: the bundled ones and your own."""
 
     def work() -> int:
-        found = [library.read(path) for path in library.available().values()]
+        folders = Settings().workflow_folders(workflows)
+        found = [library.read(path) for path in library.available(folders).values()]
         if as_json:
             exits.say_json(
                 {
@@ -326,11 +350,11 @@ def workflow_list(as_json: JsonOption = False) -> None:
 
 
 @workflow_app.command("show")
-def workflow_show(workflow: WorkflowArgument, as_json: JsonOption = False) -> None:
+def workflow_show(workflow: WorkflowArgument, workflows: WorkflowsOption = None, as_json: JsonOption = False) -> None:
     """Show a workflow's inputs and nodes."""
 
     def work() -> int:
-        definition = library.find(workflow)
+        definition = library.find(workflow, Settings().workflow_folders(workflows))
         schema = input_schema(definition)
         if as_json:
             exits.say_json(
@@ -360,15 +384,19 @@ def workflow_show(workflow: WorkflowArgument, as_json: JsonOption = False) -> No
 @workflow_app.command("check")
 def workflow_check(
     file: Annotated[str, typer.Argument(metavar="FILE", help="A YAML file, or a workflow's id.")],
+    handlers: HandlersOption = None,
+    workflows: WorkflowsOption = None,
     as_json: JsonOption = False,
 ) -> None:
     """Check a definition: everything that can be known before a run, with file, line and fix."""
 
     def work() -> int:
-        text, name = _definition_text(file)
+        settings = Settings()
+        text, name = _definition_text(file, settings.workflow_folders(workflows))
+        specs = {**_outside(settings, handlers).refuse_faults().specs, **bundled_specs()}
         try:
             definition = load(text, name)
-            findings = [*definition.warnings, *check(definition, bundled_specs())]
+            findings = [*definition.warnings, *check(definition, specs)]
         except WorkflowInvalid as error:
             findings = error.facts["findings"]
         wrong = [finding for finding in findings if finding.severity == "error"]
@@ -384,24 +412,102 @@ def workflow_check(
 
 
 @app.command()
-def handlers(as_json: JsonOption = False) -> None:
-    """List the bundled handlers."""
-    specs = bundled_specs()
-    if as_json:
-        exits.say_json({"items": [spec.model_dump(mode="json") for spec in specs.values()], "next": None})
-        return
-    width = max(len(name) for name in specs)
-    for name, spec in specs.items():
-        print(f"{name:<{width}}  {spec.summary}")
+def handlers(handlers: HandlersOption = None, as_json: JsonOption = False) -> None:
+    """List the handlers, bundled and your own; exits with 1 when a file of yours cannot be used."""
+
+    def work() -> int:
+        found = _outside(Settings(), handlers)
+        specs = {**bundled_specs(), **dict(sorted(found.specs.items()))}
+        faults = [{"place": fault.place, "reason": fault.reason} for fault in found.faults]
+        if as_json:
+            items = [spec.model_dump(mode="json") for spec in specs.values()]
+            exits.say_json({"items": items, "next": None} | ({"faults": faults} if faults else {}))
+        else:
+            width = max(len(name) for name in specs)
+            for name, spec in specs.items():
+                place = f"  ({found.places[name]})" if name in found.places else ""
+                print(f"{name:<{width}}  {spec.summary}{place}")
+            for fault in found.faults:
+                exits.say(exits.paint("31;1", "cannot be used") + f": {fault}")
+        return exits.FAILED if faults else exits.COMPLETED
+
+    _run_plain(work, as_json=as_json)
+
+
+@handler_app.command("run")
+def handler_run(
+    name: Annotated[str, typer.Argument(metavar="NAME", help="A handler's name; dagmaster handlers lists them.")],
+    inputs: InputOption = None,
+    inputs_file: FileOption = None,
+    handlers: HandlersOption = None,
+    keep: Annotated[bool, typer.Option("--keep", help="Leave the scratch folder, to look into.")] = False,
+    as_json: JsonOption = False,
+    quiet: QuietOption = False,
+) -> None:
+    """Run one handler in this process, without a database, a workflow or retries."""
+
+    def work() -> int:
+        handler = tryout.find(name, _outside(Settings(), handlers))
+        given = tryout.typed(handler, _inputs(inputs or [], inputs_file))
+        tryout.check(handler, given)
+        folder = Path(tempfile.mkdtemp(prefix="dagmaster-"))
+        try:
+            tried = tryout.attempt(handler, given, folder, quiet=quiet)
+        except KeyboardInterrupt:
+            exits.say("interrupted")
+            return exits.INTERRUPTED
+        finally:
+            if not keep:
+                shutil.rmtree(folder, ignore_errors=True)
+        if as_json:
+            exits.say_json(tried.document(folder if keep else None))
+        elif tried.outcome.error is None:
+            print(json.dumps(tried.outcome.output, indent=2, ensure_ascii=False))
+        else:
+            exits.say(exits.render_error({"node": None, "where": f"handler `{name}`"} | tried.outcome.error))
+        if not as_json:
+            kept = f"; its folder: {folder}" if keep else ""
+            exits.say(f"{name} {'completed' if tried.outcome.completed else 'failed'} in {tried.seconds:.1f} s{kept}")
+        return exits.COMPLETED if tried.outcome.completed else exits.FAILED
+
+    _run_plain(work, as_json=as_json)
 
 
 @app.command()
-def doctor(data: DataOption = None, as_json: JsonOption = False) -> None:
+def init(
+    folder: Annotated[Path, typer.Argument(metavar="[DIR]", help="Where; this folder if absent.")] = Path(),
+    name: Annotated[str | None, typer.Option("--name", help="Name of its handler; the folder's if absent.")] = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Make a small project of your own: one handler, one workflow, one test."""
+
+    def work() -> int:
+        made, files = projects.make(folder, name)
+        if as_json:
+            exits.say_json({"name": made, "files": [str(file) for file in files]})
+            return exits.COMPLETED
+        for file in files:
+            print(file)
+        go = "" if folder.absolute() == Path.cwd() else f"cd {folder} && "
+        exits.say(f"made the project {made}; next: {go}python -m pytest      then: README.md")
+        return exits.COMPLETED
+
+    _run_plain(work, as_json=as_json)
+
+
+@app.command()
+def doctor(data: DataOption = None, handlers: HandlersOption = None, as_json: JsonOption = False) -> None:
     """Look for what is wrong on this machine, and say what to do."""
     settings = Settings()
 
     async def work() -> int:
         findings = await examination.examine(data_folder(settings, data))
+        found = _outside(settings, handlers)
+        findings += [
+            examination.Finding("handler", False, str(fault), outside.HandlersBroken.remedy) for fault in found.faults
+        ]
+        if found.specs:
+            findings.append(examination.Finding("own handlers", True, ", ".join(sorted(found.specs))))
         if as_json:
             exits.say_json({"items": [finding.__dict__ for finding in findings], "next": None})
         else:
@@ -418,31 +524,27 @@ def doctor(data: DataOption = None, as_json: JsonOption = False) -> None:
 
 @app.command()
 def explain(code: Annotated[str, typer.Argument(metavar="CODE")], as_json: JsonOption = False) -> None:
-    """Explain an error code."""
+    """Explain an error code, or a code of the static check."""
 
     def work() -> int:
-        found = by_code().get(code.upper())
-        if found is None:
-            import difflib
-
-            near = difflib.get_close_matches(code.upper(), by_code(), n=1)
-            raise Refused(
-                f"There is no error code `{code}`.",
-                remedy=f"Did you mean {near[0]}?" if near else "docs/reference/errors.md",
-            )
+        wanted = code.upper()
+        found = by_code().get(wanted)
+        if found is None and wanted not in CODES:
+            near = difflib.get_close_matches(wanted, [*by_code(), *CODES], n=1)
+            remedy = f"Did you mean {near[0]}?" if near else "docs/reference/errors.md lists them."
+            raise Refused(f"There is no error code `{code}`.", remedy=remedy)
+        document = {
+            "code": wanted,
+            "message": found.__doc__ if found else CODES[wanted],
+            "explanation": found.explanation if found else CODES[wanted],
+            "remedy": found.remedy if found else "dagmaster workflow check FILE names the line and the fix.",
+            "retryable": found.retryable if found else False,
+        }
         if as_json:
-            exits.say_json(
-                {
-                    "code": found.code,
-                    "message": found.__doc__,
-                    "explanation": found.explanation,
-                    "remedy": found.remedy,
-                    "retryable": found.retryable,
-                }
-            )
+            exits.say_json(document)
         else:
-            print(f"{found.code}\n\n{found.explanation}\n\nfix: {found.remedy}")
-            print("retry: helps" if found.retryable else "retry: does not help")
+            print(f"{wanted}\n\n{document['explanation']}\n\nfix: {document['remedy']}")
+            print("retry: helps" if document["retryable"] else "retry: does not help")
         return exits.COMPLETED
 
     _run_plain(work, as_json=as_json)
@@ -462,8 +564,26 @@ def version(as_json: JsonOption = False) -> None:
 # --- helpers ---------------------------------------------------------------------------------------
 
 
-def _profile(settings: Settings, folder: Path, port: int | None) -> Any:
-    return local_profile(folder, port=port, processes=settings.worker_processes, memory_mib=settings.worker_memory_mib)
+def _profile(
+    settings: Settings,
+    folder: Path,
+    port: int | None,
+    found: outside.Outside | None = None,
+    workflows: list[Path] | None = None,
+) -> Any:
+    return local_profile(
+        folder,
+        port=port,
+        processes=settings.worker_processes,
+        memory_mib=settings.worker_memory_mib,
+        outside=found,
+        workflow_folders=settings.workflow_folders(workflows),
+    )
+
+
+def _outside(settings: Settings, named: list[Path] | None) -> outside.Outside:
+    """The handlers from outside that this command was given; the folders are read by another process."""
+    return outside.read(settings.handler_folders(named), child_environment({}))
 
 
 def _reader(settings: Settings, url: str | None, data: Path | None) -> Any:
@@ -485,19 +605,22 @@ def _reader(settings: Settings, url: str | None, data: Path | None) -> Any:
     return Reader()
 
 
-def _submission(workflow: str, inputs: list[str] | None, inputs_file: Path | None) -> SubmitJob:
-    """The request for a workflow's id, or for a YAML file's text."""
+def _submission(
+    workflow: str, inputs: list[str] | None, inputs_file: Path | None, folders: tuple[Path, ...] = ()
+) -> SubmitJob:
+    """The request for a workflow's id, or for a YAML file's text; folders on this machine are read here."""
     given = _inputs(inputs or [], inputs_file)
-    if workflow.endswith((".yaml", ".yml")) or "/" in workflow:
-        text, name = _definition_text(workflow)
+    own = library.available(folders).get(workflow) != library.bundled().get(workflow)
+    if own or workflow.endswith((".yaml", ".yml")) or "/" in workflow:
+        text, name = _definition_text(workflow, folders)
         return SubmitJob(definition=text, file_name=name, inputs=_absolute(given))
     return SubmitJob(workflow_id=workflow, inputs=_absolute(given))
 
 
-def _definition_text(file: str) -> tuple[str, str]:
+def _definition_text(file: str, folders: tuple[Path, ...] = ()) -> tuple[str, str]:
     path = Path(file)
-    if not path.is_file() and (bundled := library.bundled().get(file)):
-        path = bundled
+    if not path.is_file() and (known := library.available(folders).get(file)):
+        path = known
     try:
         return path.read_text("utf-8"), str(path)
     except (OSError, UnicodeDecodeError) as problem:

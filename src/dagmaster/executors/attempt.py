@@ -64,18 +64,19 @@ class AttemptContext:
     def progress(self, percent: float, message: str = "") -> None:
         if self.is_cancelled():
             raise Cancelled
-        self.on_progress(min(100.0, max(0.0, percent)), message)
+        self.on_progress(min(100.0, max(0.0, percent)), storable(message))
 
     def cancelled(self) -> bool:
         return self.is_cancelled()
 
     def log(self, message: str, **fields: Any) -> None:
-        self.on_log(message, fields)
+        self.on_log(storable(message), storable(fields))
 
     def publish(self, effect: Effect) -> None:
         self.effects.append(effect)
 
     def checkpoint(self, phase: int, data: dict[str, Any]) -> None:
+        _json_size(data)
         self.on_checkpoint(phase, data)
 
     def resume(self) -> tuple[int, dict[str, Any]]:
@@ -87,17 +88,23 @@ def run_attempt(handler: Handler[Any, Any], task: Task, context: AttemptContext)
     """Validate the params, call the handler, validate what it returns. Never raises."""
     try:
         output = handler(_params(handler, task), context)  # type: ignore[arg-type]  # a structural Context
-        return Outcome(True, _output(handler, output), effects=tuple(e.model_dump() for e in context.effects))
-    except DagmasterError as error:
-        return Outcome(False, error=error.as_dict())
-    except MemoryError:
-        return Outcome(False, error=OutOfMemory(limit_mib="its allowance of").as_dict())
-    except OSError as problem:
-        if problem.errno == errno.ENOSPC:
-            return Outcome(False, error=DiskFull(where_full=problem.filename or "scratch").as_dict())
-        return Outcome(False, error=_unforeseen(problem))
-    except Exception as problem:  # noqa: BLE001  # a handler may raise anything; it becomes the attempt's error
-        return Outcome(False, error=_unforeseen(problem))
+        document = _output(handler, output)
+        effects = tuple(effect.model_dump() for effect in context.effects)
+        _json_size(effects)
+        return Outcome(True, document, effects=effects)
+    except BaseException as problem:  # noqa: BLE001  # a handler may raise anything, SystemExit too: it is the attempt's error
+        return Outcome(False, error=storable(_error_of(problem)))
+
+
+def _error_of(problem: BaseException) -> dict[str, Any]:
+    if isinstance(problem, DagmasterError):
+        return problem.as_dict()
+    if isinstance(problem, MemoryError):
+        return OutOfMemory(limit_mib="its allowance of").as_dict()
+    if isinstance(problem, OSError) and problem.errno == errno.ENOSPC:
+        return DiskFull(where_full=problem.filename or "scratch").as_dict()
+    # An error of no class of ours: said with its type, retried by default.
+    return HandlerError(f"{type(problem).__name__}: {problem}", retryable=True).as_dict()
 
 
 def _params(handler: Handler[Any, Any], task: Task) -> Any:
@@ -111,12 +118,39 @@ def _output(handler: Handler[Any, Any], output: Any) -> Any:
     """The output as strict JSON: no NaN, no NUL, no more than the limit."""
     if not isinstance(output, BaseModel) or not isinstance(output, handler.output):
         raise HandlerOutputInvalid(problem=f"{type(output).__name__} instead of {handler.output.__name__}")
-    document = output.model_dump(mode="json")
-    _refuse_unstorable(document)
-    size = len(orjson.dumps(document))
+    _refuse_unstorable(output.model_dump())  # as Python values: a JSON dump would turn NaN into null without a word
+    try:
+        document = output.model_dump(mode="json")
+    except ValueError as problem:
+        raise HandlerOutputInvalid(problem=str(problem)) from problem
+    size = _json_size(document)
     if size > OUTPUT_BYTES_MAX:
         raise HandlerOutputInvalid(problem=f"{size} bytes, more than {OUTPUT_BYTES_MAX}")
     return document
+
+
+def _json_size(value: Any) -> int:
+    """The bytes of a value as strict JSON. Errors: HandlerOutputInvalid for what JSON or Postgres cannot hold."""
+    _refuse_unstorable(value)
+    try:
+        return len(orjson.dumps(value, option=orjson.OPT_NON_STR_KEYS))
+    except TypeError as problem:
+        raise HandlerOutputInvalid(problem=str(problem)) from problem
+
+
+def storable(value: Any) -> Any:
+    """The same for people to read: whatever JSON or Postgres cannot hold is replaced."""
+    if isinstance(value, str):
+        return value.replace("\x00", "\ufffd").encode(errors="replace").decode()
+    if isinstance(value, dict):
+        return {storable(str(key)): storable(each) for key, each in value.items()}
+    if isinstance(value, list | tuple):
+        return [storable(each) for each in value]
+    try:
+        orjson.dumps(value)
+    except TypeError:
+        return storable(str(value))
+    return value
 
 
 def _refuse_unstorable(value: Any) -> None:
@@ -130,7 +164,7 @@ def _refuse_unstorable(value: Any) -> None:
         if isinstance(item, dict):
             waiting.extend(item.values())
             waiting.extend(item.keys())
-        elif isinstance(item, list):
+        elif isinstance(item, list | tuple | set):
             waiting.extend(item)
 
 
@@ -138,11 +172,6 @@ def _first(problem: ValidationError) -> str:
     faults = problem.errors(include_url=False)
     texts = [f"{'.'.join(str(part) for part in fault['loc'])}: {fault['msg']}" for fault in faults[:3]]
     return "; ".join(texts) + (f" (and {len(faults) - 3} more)" if len(faults) > 3 else "")
-
-
-def _unforeseen(problem: Exception) -> dict[str, Any]:
-    """An error of no class of ours: said with its type, retried by default."""
-    return HandlerError(f"{type(problem).__name__}: {problem}", retryable=True).as_dict()
 
 
 def job_folder(scratch: Path, job_id: str) -> Path:

@@ -6,6 +6,8 @@ and GDAL settings before this module is imported, so no driver outside the allow
 
 from __future__ import annotations
 
+import contextlib
+import ctypes
 import faulthandler
 import os
 import signal
@@ -21,12 +23,16 @@ import orjson
 
 from dagmaster import handlers
 from dagmaster.contract.messages import Key, Task
+from dagmaster.errors import DagmasterError
 from dagmaster.executors.attempt import AttemptContext, run_attempt
 from dagmaster.executors.base import Outcome
+from dagmaster.handlers import outside
 from dagmaster.storages import open_storage
 
 HEADER = struct.Struct(">I")
 FRAME_BYTES_MAX = 64 * 1024 * 1024
+END_OF_TALK = "\x1eend of "
+"""With the attempt's token this ends what it has printed."""
 
 
 def send(sock: socket.socket, message: dict[str, Any]) -> None:
@@ -66,7 +72,9 @@ class Child:
         self.say({"kind": "ready"})
         while (request := receive(self.sock)) is not None:
             self.cancelled.clear()
-            outcome = self.run(request)
+            task = _task(request["task"])
+            outcome = self.run(task, request)
+            _end_talk(task)
             self.say(
                 {
                     "kind": "done",
@@ -77,9 +85,7 @@ class Child:
                 }
             )
 
-    def run(self, request: dict[str, Any]) -> Outcome:
-        given = request["task"]
-        task = Task(**given | {"key": Key(*given["key"]), "queued_at": datetime.fromisoformat(given["queued_at"])})
+    def run(self, task: Task, request: dict[str, Any]) -> Outcome:
         context = AttemptContext(
             task=task,
             scratch=Path(request["scratch"]),
@@ -91,7 +97,12 @@ class Child:
             is_cancelled=self.cancelled.is_set,
         )
         os.chdir(context.scratch)
-        return run_attempt(handlers.load(task.handler), task, context)
+        try:
+            home = request.get("home")
+            handler = outside.load(task.handler, home) if home else handlers.load(task.handler)
+        except DagmasterError as error:
+            return Outcome(False, error=error.as_dict())
+        return run_attempt(handler, task, context)
 
     def checkpoint(self, phase: int, data: dict[str, Any]) -> None:
         """Hand the checkpoint to the parent and wait until it is durable."""
@@ -103,6 +114,19 @@ class Child:
     def say(self, message: dict[str, Any]) -> None:
         with self.sending:
             send(self.sock, message)
+
+
+def _task(given: dict[str, Any]) -> Task:
+    return Task(**given | {"key": Key(*given["key"]), "queued_at": datetime.fromisoformat(given["queued_at"])})
+
+
+def _end_talk(task: Task) -> None:
+    """Whatever was printed is on its way before the attempt's end is said. A handler may have closed its stdout."""
+    with contextlib.suppress(Exception):
+        sys.stdout.flush()
+        sys.stderr.flush()
+        ctypes.CDLL(None).fflush(None)
+        os.write(1, f"{END_OF_TALK}{task.token}\n".encode())
 
 
 def main() -> None:

@@ -5,8 +5,10 @@ from __future__ import annotations
 import asyncio
 import shutil
 import threading
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable
+from concurrent.futures import Future
 from pathlib import Path
+from queue import Empty, SimpleQueue
 from typing import Any
 
 from dagmaster import handlers
@@ -48,19 +50,56 @@ class InlineContext(AttemptContext):
         return super().__getattribute__(name)
 
 
+class Threads:
+    """Up to `count` threads, started when needed. One that sleeps on does not keep the process from ending."""
+
+    def __init__(self, count: int) -> None:
+        self._count = count
+        self._started = 0
+        self._idle = threading.Semaphore(0)
+        self._waiting: SimpleQueue[tuple[Future[Outcome], Callable[[], Outcome]] | None] = SimpleQueue()
+
+    def submit(self, work: Callable[[], Outcome]) -> Future[Outcome]:
+        """Run `work`, which never raises, in the next free thread."""
+        future: Future[Outcome] = Future()
+        self._waiting.put((future, work))
+        if not self._idle.acquire(blocking=False) and self._started < self._count:
+            self._started += 1
+            threading.Thread(target=self._serve, name=f"inline-{self._started}", daemon=True).start()
+        return future
+
+    def stop(self) -> None:
+        """Let idle threads end."""
+        for _ in range(self._started):
+            self._waiting.put(None)
+
+    def _serve(self) -> None:
+        while (given := self._next()) is not None:
+            future, work = given
+            if future.set_running_or_notify_cancel():
+                future.set_result(work())
+
+    def _next(self) -> tuple[Future[Outcome], Callable[[], Outcome]] | None:
+        try:
+            return self._waiting.get_nowait()
+        except Empty:
+            self._idle.release()
+            return self._waiting.get()
+
+
 class InlineExecutor:
     """Runs attempts in a bounded thread pool; cancelling sets a flag that the handler sees."""
 
     def __init__(self, scratch: Path, storage: str) -> None:
-        self.scratch = scratch
+        self.scratch = scratch.absolute()
         self.storage = open_storage(storage)
-        self._threads = ThreadPoolExecutor(THREADS, thread_name_prefix="inline")
+        self._threads = Threads(THREADS)
 
     async def start(self) -> None:
         self.scratch.mkdir(parents=True, exist_ok=True)
 
     async def stop(self) -> None:
-        self._threads.shutdown(wait=False, cancel_futures=True)
+        self._threads.stop()
 
     async def run(self, task: Task, listener: Listener) -> Outcome:
         loop = asyncio.get_running_loop()
@@ -83,7 +122,8 @@ class InlineExecutor:
             is_cancelled=cancelled.is_set,
         )
         try:
-            return await loop.run_in_executor(self._threads, run_attempt, handlers.load(task.handler), task, context)
+            handler = handlers.load(task.handler)
+            return await asyncio.wrap_future(self._threads.submit(lambda: run_attempt(handler, task, context)))
         except asyncio.CancelledError:
             cancelled.set()
             raise

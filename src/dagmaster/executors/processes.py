@@ -8,7 +8,7 @@ import os
 import shutil
 import signal
 import socket
-from collections.abc import Mapping, Sequence
+from collections.abc import Coroutine, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -18,13 +18,15 @@ import structlog
 
 from dagmaster.contract.messages import Task
 from dagmaster.errors import Cancelled, HandlerCrashed, HandlerOutputInvalid, OutOfMemory
-from dagmaster.executors.attempt import make_scratch
+from dagmaster.executors.attempt import make_scratch, storable
 from dagmaster.executors.base import Listener, Outcome
-from dagmaster.executors.child import FRAME_BYTES_MAX, HEADER
+from dagmaster.executors.child import END_OF_TALK, FRAME_BYTES_MAX, HEADER
 from dagmaster.executors.limits import Limits, before_exec, child_environment, python
 
 GRACE_SECONDS = 5.0
 """Between asking a child to stop and killing it."""
+TALK_SECONDS = 2.0
+"""For the last printed lines to arrive, once an attempt has ended."""
 TASKS_PER_CHILD = 100
 LOG_LINE_BYTES_MAX = 64 * 1024
 
@@ -94,6 +96,8 @@ class ChildProcess:
                 await asyncio.wait_for(self.process.wait(), grace_seconds)
         self._signal(signal.SIGKILL)
         await self.process.wait()
+        with contextlib.suppress(OSError):
+            await self.writer.wait_closed()
 
     def _signal(self, number: signal.Signals) -> None:
         with contextlib.suppress(ProcessLookupError):
@@ -112,16 +116,21 @@ class ProcessExecutor:
         environment: Mapping[str, str],
         limits: Limits,
         preload: Sequence[str] = (),
+        homes: Mapping[str, str] | None = None,
     ) -> None:
         self.size = size
-        self.scratch = scratch
+        self.scratch = scratch.absolute()
         self.storage = storage
         self.environment = environment
         self.limits = limits
         self.preload = preload
+        self.homes = homes or {}
+        """Where the handlers from outside are loaded from, by name."""
         self._idle: list[ChildProcess] = []
         self._all: set[ChildProcess] = set()
-        self._warming: set[asyncio.Task[None]] = set()
+        self._warming: set[asyncio.Task[HandlerCrashed | None]] = set()
+        self._cleaning: set[asyncio.Task[None]] = set()
+        self._stopping = False
 
     async def start(self) -> None:
         """Warm the pool in the background; a task that comes earlier waits for its child alone."""
@@ -130,32 +139,44 @@ class ProcessExecutor:
             self._warm()
 
     async def stop(self) -> None:
-        for warming in self._warming:
-            warming.cancel()
-        await asyncio.gather(*self._warming, return_exceptions=True)
+        """End every child; one that is being born is waited for, because a half-born one cannot be found."""
+        self._stopping = True
+        await asyncio.gather(*self._warming, *self._cleaning, return_exceptions=True)
         await asyncio.gather(*(child.end(grace_seconds=GRACE_SECONDS) for child in list(self._all)))
         self._idle.clear()
         self._all.clear()
 
     async def run(self, task: Task, listener: Listener) -> Outcome:
         own, shared = make_scratch(self.scratch, task)
-        child = await self._take()
-        talk = asyncio.create_task(self._relay_output(child, task, listener))
+        child: ChildProcess | None = None
         healthy = False
         try:
-            outcome = await self._converse(child, task, own, shared, listener)
-            healthy = True
+            child = await self._take()
+            outcome, healthy = await self._attempt(child, task, own, shared, listener)
             return outcome
-        except ChildGone:
-            return Outcome(False, error=self._cause_of_death(await child.process.wait()))
-        except HandlerOutputInvalid as error:
-            return Outcome(False, error=error.as_dict())
+        except HandlerCrashed as error:
+            return Outcome(False, error=storable(error.as_dict()))
         finally:
-            talk.cancel()
-            await self._give_back(child, healthy=healthy)
-            await asyncio.to_thread(shutil.rmtree, own, True)
+            await self._surely(self._clean_up(child, own, healthy=healthy))
 
     # --- one attempt -------------------------------------------------------------------------------
+
+    async def _attempt(
+        self, child: ChildProcess, task: Task, own: Path, shared: Path, listener: Listener
+    ) -> tuple[Outcome, bool]:
+        """How the attempt ended, and whether the child may run another."""
+        talk = asyncio.create_task(self._relay_output(child, task, listener))
+        try:
+            outcome = await self._converse(child, task, own, shared, listener)
+            return outcome, await self._heard_out(talk)
+        except ChildGone:
+            code = await child.process.wait()
+            await self._heard_out(talk)
+            return Outcome(False, error=self._cause_of_death(code)), False
+        except HandlerOutputInvalid as error:
+            return Outcome(False, error=error.as_dict()), False
+        finally:
+            talk.cancel()
 
     async def _converse(self, child: ChildProcess, task: Task, own: Path, shared: Path, listener: Listener) -> Outcome:
         request = {
@@ -163,6 +184,7 @@ class ProcessExecutor:
             "scratch": str(own),
             "job_scratch": str(shared),
             "storage": self.storage,
+            "home": self.homes.get(task.handler),
         }
         await child.send(request)
         while True:
@@ -185,16 +207,23 @@ class ProcessExecutor:
         return True
 
     async def _relay_output(self, child: ChildProcess, task: Task, listener: Listener) -> None:
-        """What a handler or a library prints becomes log lines of the attempt."""
+        """What a handler or a library prints becomes log lines of the attempt, until its end is said."""
         assert child.process.stdout is not None
+        end = END_OF_TALK + task.token
         while True:
             try:
                 line = await child.process.stdout.readline()
             except ValueError:
                 continue
-            if not line:
+            text = line.decode(errors="replace").rstrip()
+            if said := text.removesuffix(end):
+                listener.log(task, storable(said), {"stream": "stdout"})
+            if not line or text.endswith(end):
                 return
-            listener.log(task, line.decode(errors="replace").rstrip(), {"stream": "stdout"})
+
+    async def _heard_out(self, talk: asyncio.Task[None]) -> bool:
+        """Wait for the last printed lines; False when their end does not come."""
+        return bool((await asyncio.wait([talk], timeout=TALK_SECONDS))[0])
 
     def _cause_of_death(self, code: int) -> dict[str, Any]:
         if code == -signal.SIGKILL:
@@ -208,15 +237,17 @@ class ProcessExecutor:
     # --- the pool ----------------------------------------------------------------------------------
 
     async def _take(self) -> ChildProcess:
-        while self._idle:
-            child = self._idle.pop()
-            if child.process.returncode is None:
-                return child
-            self._all.discard(child)
-        if self._warming:
-            await asyncio.wait(self._warming, return_when=asyncio.FIRST_COMPLETED)
-            return await self._take()
-        return await self._spawn()
+        """An idle child, or the next one that has started. Errors: HandlerCrashed when it does not start."""
+        while True:
+            while self._idle:
+                child = self._idle.pop()
+                if child.process.returncode is None:
+                    return child
+                await self._dispose(child, grace_seconds=0)
+            done, _ = await asyncio.wait(self._warming or {self._warm()}, return_when=asyncio.FIRST_COMPLETED)
+            for warming in done:
+                if (error := warming.result()) is not None:
+                    raise error
 
     async def _spawn(self) -> ChildProcess:
         child = await ChildProcess.spawn(self.limits, self.environment, self.preload)
@@ -225,26 +256,49 @@ class ProcessExecutor:
             await child.receive()
         except ChildGone:
             output = await child.process.stdout.read() if child.process.stdout else b""
-            self._all.discard(child)
+            await self._dispose(child, grace_seconds=0)
             raise HandlerCrashed(cause="a fault at start", why=output.decode(errors="replace")[-2000:]) from None
         return child
 
-    def _warm(self) -> None:
-        async def warm() -> None:
+    def _warm(self) -> asyncio.Task[HandlerCrashed | None]:
+        """Start another child; the task returns the error when that fails."""
+
+        async def warm() -> HandlerCrashed | None:
             try:
                 self._idle.append(await self._spawn())
-            except HandlerCrashed as error:
-                log.error("child did not start", why=error.why)
+            except OSError as problem:
+                error = HandlerCrashed(cause="a fault at start", why=str(problem))
+            except HandlerCrashed as problem:
+                error = problem
+            else:
+                return None
+            log.error("child did not start", why=error.why)
+            return error
 
         warming = asyncio.create_task(warm())
         self._warming.add(warming)
         warming.add_done_callback(self._warming.discard)
+        return warming
 
-    async def _give_back(self, child: ChildProcess, *, healthy: bool) -> None:
-        child.tasks_done += 1
-        if healthy and child.tasks_done < TASKS_PER_CHILD:
-            self._idle.append(child)
-            return
+    async def _clean_up(self, child: ChildProcess | None, own: Path, *, healthy: bool) -> None:
+        """Keep a child that is fit for more and replace any other; then nobody writes to the attempt's folder."""
+        if child is not None:
+            child.tasks_done += 1
+            if healthy and child.tasks_done < TASKS_PER_CHILD:
+                self._idle.append(child)
+            else:
+                await self._dispose(child, grace_seconds=0 if healthy else GRACE_SECONDS)
+                if not self._stopping:
+                    self._warm()
+        await asyncio.to_thread(shutil.rmtree, own, True)
+
+    async def _dispose(self, child: ChildProcess, *, grace_seconds: float) -> None:
         self._all.discard(child)
-        await asyncio.shield(child.end(grace_seconds=GRACE_SECONDS if not healthy else 0))
-        self._warm()
+        await child.end(grace_seconds=grace_seconds)
+
+    async def _surely(self, work: Coroutine[Any, Any, None]) -> None:
+        """Do it to its end, however often the waiting task is cancelled."""
+        doing = asyncio.create_task(work)
+        self._cleaning.add(doing)
+        doing.add_done_callback(self._cleaning.discard)
+        await asyncio.shield(doing)

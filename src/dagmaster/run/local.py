@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import json
 import socket
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Iterator, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,6 +17,7 @@ import uvicorn
 from dagmaster.api.app import create_app
 from dagmaster.api.authority import Authority
 from dagmaster.catalog.embedded import EmbeddedCatalog
+from dagmaster.contract.handlers import HandlerSpec
 from dagmaster.db import worker as worker_store
 from dagmaster.db.connect import open_pool
 from dagmaster.db.embedded import EmbeddedPostgres
@@ -25,14 +27,18 @@ from dagmaster.engine.orchestrator import Orchestrator
 from dagmaster.engine.ownership import process_name
 from dagmaster.engine.publish import Publisher
 from dagmaster.errors import PortInUse
-from dagmaster.handlers.manifest import bundled_specs
+from dagmaster.handlers.manifest import KnownHandlers, bundled_specs
+from dagmaster.handlers.outside import Outside
 from dagmaster.run.worker import WorkerPlan, make_worker
+from dagmaster.serving.app import with_serving
+from dagmaster.serving.tiler import Tiler
 from dagmaster.storages import open_storage
 
 LOOPBACK = "127.0.0.1"
 LOCAL_WORKER = "local-"
 """Workers of the local profile are named so; when the profile starts, those of an earlier start are dead."""
 DRAIN_SECONDS = 3
+REMEMBERED = "handlers.json"
 GUARD_SECONDS = 0.5
 
 log = structlog.get_logger("dagmaster.local")
@@ -51,7 +57,15 @@ class Running:
 
 
 @asynccontextmanager
-async def local_profile(data: Path, *, port: int | None, processes: int, memory_mib: int) -> AsyncIterator[Running]:
+async def local_profile(
+    data: Path,
+    *,
+    port: int | None,
+    processes: int,
+    memory_mib: int,
+    outside: Outside | None = None,
+    workflow_folders: tuple[Path, ...] = (),
+) -> AsyncIterator[Running]:
     """Start everything, yield its address, stop everything.
 
     Errors: DataFolderInUse, DataFolderUnusable, PortInUse, DatabaseStartFailed.
@@ -68,17 +82,35 @@ async def local_profile(data: Path, *, port: int | None, processes: int, memory_
             await worker_store.expire_leases(conn, LOCAL_WORKER)
 
         storage = f"file:{data / 'storage'}"
+        outside = outside or Outside()
         plan = WorkerPlan(
-            postgres.uri, storage, data / "scratch", processes, memory_mib, name=LOCAL_WORKER + process_name()
+            postgres.uri,
+            storage,
+            data / "scratch",
+            processes,
+            memory_mib,
+            name=LOCAL_WORKER + process_name(),
+            outside=outside,
         )
+        given = {**outside.specs, **bundled_specs()}
+        known = KnownHandlers(given, postgres.uri, passed_over=LOCAL_WORKER)
+        stack.callback(known.close)
+        engine_known = KnownHandlers(
+            {**remembered(data, outside.specs), **given}, postgres.uri, passed_over=LOCAL_WORKER
+        )
+        stack.callback(engine_known.close)
         worker = await make_worker(plan, pool)
-        orchestrator = Orchestrator(postgres.uri, pool, bundled_specs(), worker)
+        orchestrator = Orchestrator(postgres.uri, pool, engine_known, worker)
         worker.engine = orchestrator
-        publisher = Publisher(pool, open_storage(storage), EmbeddedCatalog(pool))
+        catalog = EmbeddedCatalog(pool)
+        publisher = Publisher(pool, open_storage(storage), catalog)
         publisher.on_applied = orchestrator.bell.ring
         orchestrator.on_published = publisher.bell.ring
-        authority = Authority(pool, bundled_specs(), ring_inbox=orchestrator.bell.ring)
-        server = Server(uvicorn.Config(create_app(authority), log_config=None, timeout_graceful_shutdown=DRAIN_SECONDS))
+        authority = Authority(pool, known, workflow_folders, ring_inbox=orchestrator.bell.ring)
+        tiler = Tiler(data / "run" / "tiler")
+        stack.push_async_callback(tiler.stop)
+        app = with_serving(create_app(authority), catalog, open_storage(storage), tiler)
+        server = Server(uvicorn.Config(app, log_config=None, timeout_graceful_shutdown=DRAIN_SECONDS))
 
         failed: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         guard = asyncio.create_task(_keep_alive(postgres))
@@ -128,6 +160,21 @@ def listening_socket(port: int | None) -> Iterator[socket.socket]:
         except OSError as problem:
             raise PortInUse(port=port, why=problem.strerror) from problem
         yield sock
+
+
+def remembered(data: Path, specs: Mapping[str, HandlerSpec]) -> dict[str, HandlerSpec]:
+    """The handlers from outside that this data folder has ever been started with, these among them.
+
+    A job that needs one then waits for it, when dagmaster is started without, instead of failing.
+    """
+    file = data / REMEMBERED
+    before = json.loads(file.read_text("utf-8")) if file.is_file() else {}
+    now = before | {name: spec.model_dump(mode="json") for name, spec in specs.items()}
+    if now != before:
+        part = file.with_suffix(".part")
+        part.write_text(json.dumps(now), "utf-8")
+        part.replace(file)
+    return {name: HandlerSpec(**document) for name, document in now.items()}
 
 
 async def _keep_alive(postgres: EmbeddedPostgres) -> None:

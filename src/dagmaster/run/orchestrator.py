@@ -10,15 +10,16 @@ from dagmaster.db.notify import EFFECTS, INBOX
 from dagmaster.engine.orchestrator import Orchestrator
 from dagmaster.engine.publish import Publisher
 from dagmaster.engine.wake import Notifier, hear
-from dagmaster.handlers.manifest import bundled_specs
+from dagmaster.handlers.manifest import KnownHandlers, bundled_specs
 from dagmaster.storages import open_storage
 
 
 async def run_orchestrator(uri: str, storage: str, stop: asyncio.Event) -> None:
     """An orchestrator process: decides until it is told to stop, then hands its shards over."""
     pool = await open_pool(uri)
+    known = KnownHandlers(bundled_specs(), uri)
     try:
-        orchestrator = Orchestrator(uri, pool, bundled_specs())
+        orchestrator = Orchestrator(uri, pool, known)
         publisher = Publisher(pool, open_storage(storage), EmbeddedCatalog(pool))
         notifier = Notifier(pool)
         publisher.on_applied = lambda: notifier.tell(INBOX)
@@ -36,4 +37,5 @@ async def run_orchestrator(uri: str, storage: str, stop: asyncio.Event) -> None:
         await asyncio.gather(listener, return_exceptions=True)
         await notifier.flush()
     finally:
+        known.close()
         await pool.close()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from dagmaster.contract.local import LocalEngine
@@ -18,6 +18,7 @@ from dagmaster.executors.inline import InlineExecutor
 from dagmaster.executors.limits import Limits
 from dagmaster.executors.processes import ProcessExecutor
 from dagmaster.handlers.manifest import bundled_specs
+from dagmaster.handlers.outside import Outside
 from dagmaster.storages import open_storage
 from dagmaster.worker.sweep import Sweeper
 from dagmaster.worker.worker import Worker
@@ -39,6 +40,8 @@ class WorkerPlan:
     memory_mib: int
     queues: Sequence[str] = QUEUES
     name: str | None = None
+    outside: Outside = field(default_factory=Outside)
+    """Handlers from outside the package; they run in children only."""
 
 
 async def make_worker(plan: WorkerPlan, pool: Pool, engine: LocalEngine | None = None) -> Worker:
@@ -54,6 +57,7 @@ async def make_worker(plan: WorkerPlan, pool: Pool, engine: LocalEngine | None =
             environment=environment,
             limits=Limits(memory_mib=plan.memory_mib),
             preload=PRELOAD,
+            homes=plan.outside.homes,
         ),
     }
     sweeper = Sweeper(pool, plan.scratch, open_storage(plan.storage))
@@ -61,7 +65,7 @@ async def make_worker(plan: WorkerPlan, pool: Pool, engine: LocalEngine | None =
         plan.name or process_name(),
         plan.uri,
         pool,
-        bundled_specs(),
+        {**plan.outside.specs, **bundled_specs()},
         executors,
         {"inline": INLINE_SLOTS, "process": plan.processes},
         list(plan.queues),

@@ -39,7 +39,8 @@ class Sweeper:
             except (psycopg.Error, DatabaseUnreachable, StorageError, OSError) as problem:
                 log.warning("not swept", problem=str(problem))
             with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(self.bell.wait(), SWEEP_SECONDS)
+                async with asyncio.timeout(SWEEP_SECONDS):  # wait_for of 3.11 loses a cancellation when the bell rings
+                    await self.bell.wait()
             self.bell.clear()
             await asyncio.sleep(SETTLE_SECONDS)
 

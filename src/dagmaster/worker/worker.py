@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import dataclasses
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from time import monotonic
@@ -17,10 +18,10 @@ from dagmaster.contract.local import LocalEngine
 from dagmaster.contract.messages import Key, Report, Task
 from dagmaster.db import worker as store
 from dagmaster.db.connect import Pool
-from dagmaster.db.inbox import report_body
+from dagmaster.db.inbox import report_body, send
 from dagmaster.db.looks import NewLog, save_logs
 from dagmaster.db.notify import INBOX, notify
-from dagmaster.errors import Cancelled, DatabaseUnreachable, HandlerCrashed
+from dagmaster.errors import Cancelled, DatabaseUnreachable, HandlerCrashed, HandlerOutputInvalid
 from dagmaster.executors.base import Executor, Listener, Outcome
 from dagmaster.worker.lease import Held, LeaseKeeper
 from dagmaster.worker.sweep import Sweeper
@@ -29,11 +30,16 @@ POLL_SECONDS = 1.0
 TURN_SECONDS = 1.0
 PROGRESS_SECONDS = 0.5
 REPORT_RETRY_SECONDS = 0.5
+LEAVE_SECONDS = 10.0
+"""How long a worker that was told to stop tries to tell the database how its attempts ended."""
 LINES_KEPT_MAX = 10_000
 """Log lines between two writes, at most."""
 LINE_LENGTH_MAX = 8_000
 
 log = structlog.get_logger("dagmaster.worker")
+
+
+Attempt = tuple[str, Key, int]
 
 
 class Running(NamedTuple):
@@ -70,6 +76,12 @@ class Worker:
         self.sweeper = sweeper
         self.engine = engine
         self.running: dict[tuple[str, Key], Running] = {}
+        self.untold: dict[asyncio.Task[None], Attempt] = {}
+        """Attempts whose end has not been said yet."""
+        self.strays: Held = set()
+        """Attempts that the database says are here and that nobody here knows, at the last renewal."""
+        self.returned: Held = set()
+        """Strays that were given back."""
         self.progressed: dict[tuple[str, Key], store.ProgressRow] = {}
         self.said: list[NewLog] = []
         self.bell = asyncio.Event()
@@ -100,11 +112,14 @@ class Worker:
             for task in beside:
                 task.cancel()
             await asyncio.gather(*beside, return_exceptions=True)
-            await self._release_running()
-            await self._flush_said()
-            await self._sweep()
+            stopped = await self._stop_running()
+            try:
+                async with asyncio.timeout(LEAVE_SECONDS):
+                    await self._say_goodbye(stopped)
+            except TimeoutError:
+                log.warning("left without a word; the leases of what ran here will end")
             keeper.stop()
-            await self._leave()
+            await asyncio.gather(*(executor.stop() for executor in self.executors.values()))
 
     def stop(self) -> None:
         self._stopping = True
@@ -126,6 +141,8 @@ class Worker:
 
     def start(self, task: Task) -> None:
         work = asyncio.create_task(self._run_one(task))
+        self.untold[work] = (task.job_id, task.key, task.attempt)
+        work.add_done_callback(self.untold.pop)
         self.running[task.job_id, task.key] = Running(task, work, monotonic())
 
     def revoke(self, job_id: str, key: Key) -> None:
@@ -173,7 +190,8 @@ class Worker:
 
     async def _wait(self) -> None:
         with contextlib.suppress(TimeoutError):
-            await asyncio.wait_for(self.bell.wait(), POLL_SECONDS)
+            async with asyncio.timeout(POLL_SECONDS):
+                await self.bell.wait()
         self.bell.clear()
 
     async def _turn(self, keeper: LeaseKeeper) -> None:
@@ -220,15 +238,25 @@ class Worker:
         await self._send(task, report)
 
     async def _send(self, task: Task, report: Report) -> None:
-        if self.engine is not None and self.engine.deliver(task.job_id, task.shard, report):
-            return
+        if self.engine is None or not self.engine.deliver(task.job_id, task.shard, report):
+            await self._into_inbox(task.job_id, task.shard, report)
+
+    async def _into_inbox(self, job_id: str, shard: int | None, report: Report) -> None:
+        """Without a shard the job's row is asked for it."""
         body = report_body(report)
         while True:
             try:
                 async with self.pool.connection() as conn:
-                    await store.report(conn, task.job_id, task.shard, body)
+                    if shard is None:
+                        await send(conn, job_id, "report", body)
+                    else:
+                        await store.report(conn, job_id, shard, body)
                     await notify(conn, [INBOX])
                 return
+            except psycopg.DataError as problem:
+                log.error("report refused by the database", problem=str(problem))
+                error = HandlerOutputInvalid(problem=str(problem)).as_dict()
+                body = report_body(dataclasses.replace(report, outcome="FAILED", output=None, error=error, effects=()))
             except (psycopg.Error, DatabaseUnreachable) as problem:
                 log.warning("report waits for the database", problem=str(problem))
                 await asyncio.sleep(REPORT_RETRY_SECONDS)
@@ -247,9 +275,16 @@ class Worker:
             self.said.append(NewLog(task.job_id, task.key, task.attempt, at, message[:LINE_LENGTH_MAX], fields))
 
     async def _on_checkpoint(self, task: Task, phase: int, data: dict[str, Any]) -> None:
-        async with self.pool.connection() as conn:
-            if not await store.save_checkpoint(conn, self.worker_id, task, phase, data):
-                raise Cancelled
+        """Save until it is durable; the attempt waits for the database as its report would."""
+        while True:
+            try:
+                async with self.pool.connection() as conn:
+                    if not await store.save_checkpoint(conn, self.worker_id, task, phase, data):
+                        raise Cancelled
+                return
+            except (psycopg.OperationalError, DatabaseUnreachable) as problem:
+                log.warning("checkpoint waits for the database", problem=str(problem))
+                await asyncio.sleep(REPORT_RETRY_SECONDS)
 
     async def _save_said(self) -> None:
         """Write progress and log lines now and then; losing some costs nothing."""
@@ -283,18 +318,42 @@ class Worker:
             if begun_at < asked_at and (task.job_id, task.key, task.attempt) not in held:
                 log.info("attempt taken away", job_id=task.job_id, node=task.node_id, attempt=task.attempt)
                 work.cancel()
+        self._return_strays(held)
+
+    def _return_strays(self, held: Held) -> None:
+        """Give back what was claimed without our hearing of it, because the connection was cut in that moment.
+
+        Known to nobody at two renewals: what is being claimed just now, or has just been reported, is none.
+        """
+        strays = held - set(self.untold.values()) - self.returned
+        for job_id, key, attempt in strays & self.strays:
+            log.warning("an attempt that never began is given back", job_id=job_id, attempt=attempt)
+            released = Report(key, attempt, self.worker_id, "RELEASED")
+            work = asyncio.create_task(self._into_inbox(job_id, None, released))
+            self.untold[work] = (job_id, key, attempt)
+            work.add_done_callback(self.untold.pop)
+            self.returned.add((job_id, key, attempt))
+        self.strays = strays
+        self.returned &= held
 
     # --- the end -----------------------------------------------------------------------------------
 
-    async def _release_running(self) -> None:
-        """Stop what still runs and give it back unspent, so that another worker takes it at once."""
+    async def _stop_running(self) -> list[Task]:
+        """Stop what still runs; returns what was stopped."""
         stopped = list(self.running.values())
         for running in stopped:
             running.work.cancel()
         await asyncio.gather(*(running.work for running in stopped), return_exceptions=True)
-        for task, _, _ in stopped:
+        return [running.task for running in stopped]
+
+    async def _say_goodbye(self, stopped: list[Task]) -> None:
+        """Give back unspent what was stopped, so that another worker takes it at once, and say all that is unsaid."""
+        for task in stopped:
             await self._send(task, Report(task.key, task.attempt, self.worker_id, "RELEASED"))
-        await asyncio.gather(*(executor.stop() for executor in self.executors.values()))
+        await asyncio.gather(*self.untold, return_exceptions=True)
+        await self._flush_said()
+        await self._sweep()
+        await self._leave()
 
     async def _sweep(self) -> None:
         """What jobs that have just ended leave behind does not wait for the next start."""

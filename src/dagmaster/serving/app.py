@@ -1,0 +1,49 @@
+"""The public surfaces beside another application, each below its prefix."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from starlette.types import ASGIApp, Receive, Scope, Send
+
+from dagmaster.catalog.base import Catalog
+from dagmaster.serving.assets import create_assets_app
+from dagmaster.serving.stac import create_stac_app
+from dagmaster.serving.tiler import Tiler
+from dagmaster.serving.tiles import create_tiles_app
+from dagmaster.storages.base import Storage
+
+
+def with_serving(rest: ASGIApp, catalog: Catalog, storage: Storage, tiler: Tiler) -> ASGIApp:
+    """`/stac`, `/assets` and `/tiles`; everything else, and the lifespan, is `rest`'s."""
+    return Dispatcher(
+        rest,
+        {
+            "/stac": create_stac_app(catalog),
+            "/assets": create_assets_app(storage),
+            "/tiles": create_tiles_app(catalog, storage, tiler),
+        },
+    )
+
+
+class Dispatcher:
+    """Picks an application by the prefix of the path.
+
+    Starlette's `mount` takes the prefix out of what frameworks build links from; with `root_path` set and the path left
+    whole, every link is right.
+    """
+
+    def __init__(self, rest: ASGIApp, below: Mapping[str, ASGIApp]) -> None:
+        self.rest = rest
+        self.below = below
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "http":
+            path: str = scope["path"]
+            for prefix, app in self.below.items():
+                if path == prefix or path.startswith(prefix + "/"):
+                    whole = prefix + "/" if path == prefix else path
+                    inner = {**scope, "path": whole, "root_path": scope.get("root_path", "") + prefix}
+                    await app(inner, receive, send)
+                    return
+        await self.rest(scope, receive, send)
