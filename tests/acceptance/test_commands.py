@@ -121,6 +121,29 @@ def test_list_show_version_explain_handlers(shared_program: Program) -> None:
     assert shared_program.run("doctor").returncode == 0
 
 
+def test_graph_logs_tasks_diff_and_rerun(program: Program, tmp_path: Path) -> None:
+    workflow = tmp_path / "talks.yaml"
+    text = (
+        "workflow_id: talks\nname: Talks\nversion: 1\nnodes:\n  start: {type: start, next: nap}\n"
+        "  nap: {handler: sleep, params: {duration_seconds: 0.1}, next: end}\n  end: {type: end}\n"
+    )
+    workflow.write_text(text)
+    assert program.run("workflow", "graph", str(workflow)).stdout.split("\n")[:3] == [
+        "flowchart LR", "    start --> nap", "    nap --> end",
+    ]  # fmt: skip
+    with program.up() as up:
+        job_id = program.json("run", str(workflow))["job_id"]
+        assert program.json("logs", job_id) == {"items": [], "next": None}
+        assert program.json("tasks")["items"] == []
+        workflow.write_text(text.replace("0.1", "0.2"))
+        program.json("run", str(workflow))
+        versions = httpx.get(f"{up.url}/api/v1/workflows/talks/versions", trust_env=False).json()["items"]
+        changed = program.json("workflow", "diff", "talks", versions[1]["digest"], versions[0]["digest"])
+        assert [line["path"] for line in changed["differences"]] == ["/nodes/nap/params/duration_seconds"]
+        again = program.run("rerun", job_id).stdout.strip()
+        assert up.until(again, "COMPLETED")["rerun_of"] == job_id
+
+
 def test_up_serves_until_ctrl_c_and_leaves_nothing_behind(program: Program) -> None:
     with program.up() as up:
         assert httpx.get(f"{up.url}/readyz", trust_env=False).json()["status"] == "ok"

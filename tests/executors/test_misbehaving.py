@@ -89,6 +89,10 @@ def left_in(scratch: Path) -> list[Path]:
     return list(scratch.glob("*/node-*"))
 
 
+def files_in(scratch: Path) -> list[str]:
+    return [str(path) for path in scratch.rglob("*") if path.is_file()]
+
+
 # --- answers ------------------------------------------------------------------------------------------------
 
 
@@ -367,7 +371,7 @@ async def test_each_attempt_has_an_empty_folder_of_its_own_that_is_removed(pool:
     assert (first[2], second[2]) == (True, True)
     assert (first[3], second[3]) == (first[0], second[0])
     assert not left_in(scratch)
-    assert [str(path) for path in scratch.rglob("*") if path.is_file()] == [f"{first[1]}/ours"]
+    assert files_in(scratch) == [f"{first[1]}/ours"]
 
 
 async def test_scratch_given_as_a_relative_path_is_meant_from_where_the_worker_started(

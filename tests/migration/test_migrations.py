@@ -50,3 +50,9 @@ def test_database_that_does_not_answer_is_named() -> None:
 def _shape(uri: str) -> list[tuple[str, ...]]:
     with psycopg.connect(uri) as conn:
         return conn.execute(SHAPE).fetchall()
+
+
+def test_lock_that_a_killed_migration_left_is_no_obstacle(database_uri: str) -> None:
+    with psycopg.connect(database_uri, autocommit=True) as conn:
+        conn.execute("INSERT INTO yoyo_lock (locked, ctime, pid) VALUES (1, now(), 1)")
+    assert migrate(database_uri) == []

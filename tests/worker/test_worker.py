@@ -242,17 +242,27 @@ async def test_stopping_gives_running_attempts_back_unspent_and_leaves(bench: Be
     assert not await bench.query("SELECT 1 FROM dagmaster.worker")
 
 
-async def test_report_waits_for_the_database_and_arrives_once(bench: Bench, postgres_server: EmbeddedPostgres) -> None:
-    await bench.add("echo", steps=1, message="kept")
-    await bench.add("sleep", duration_seconds=0.5)
+async def test_report_waits_for_the_database_and_arrives_once(
+    bench: Bench, postgres_server: EmbeddedPostgres, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    end = asyncio.Event()
+
+    async def end_when_told(*_: Any) -> Outcome:
+        await end.wait()
+        return Outcome(True, {})
+
+    monkeypatch.setattr(InlineExecutor, "run", end_when_told)
+    for _ in range(2):
+        await bench.add("echo")
     name = psycopg.conninfo.conninfo_to_dict(bench.uri)["dbname"]
     async with bench.working() as worker:
         await bench.until_said("started", 2)
         async with await psycopg.AsyncConnection.connect(uri_of(postgres_server, "postgres"), autocommit=True) as conn:
             await conn.execute(f"ALTER DATABASE {name} ALLOW_CONNECTIONS false".encode())
             await conn.execute("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = %s", (name,))
+            end.set()
             await eventually_async(_async(lambda: not worker.running))
-            await eventually_async(_async(lambda: worker.untold))
+            assert len(worker.untold) == 2
             await conn.execute(f"ALTER DATABASE {name} ALLOW_CONNECTIONS true".encode())
         reports = await bench.until_said("report", 2, timeout=30)
         await eventually_async(_async(lambda: not worker.untold))

@@ -12,12 +12,16 @@ from pydantic import BaseModel
 
 from dagmaster.contract.api import (
     Acknowledged,
+    DifferenceBody,
     EventPage,
     HealthBody,
     JobAccepted,
     JobBody,
     JobPage,
+    LogPage,
     SubmitJob,
+    TaskPage,
+    VersionPage,
     WorkflowBody,
     WorkflowPage,
 )
@@ -70,6 +74,28 @@ class Client:
     async def timeline(self, job_id: str, after: int = 0) -> EventPage:
         """What happened in a job after an event number."""
         return await self._call(EventPage, "GET", f"/api/v1/jobs/{job_id}/timeline", query={"after": after})
+
+    async def logs(self, job_id: str, node: str | None = None, after: int = 0) -> LogPage:
+        """What the job's attempts said, after a line's id."""
+        return await self._call(LogPage, "GET", f"/api/v1/jobs/{job_id}/logs", query={"node": node, "after": after})
+
+    async def rerun(self, job_id: str, version: str = "pinned") -> JobAccepted:
+        """Run the job's inputs again, with the definition it had (`pinned`) or with the `newest` one."""
+        return await self._call(JobAccepted, "POST", f"/api/v1/jobs/{job_id}/rerun", {"version": version})
+
+    async def tasks(self, queue: str | None = None) -> TaskPage:
+        """Live tasks, waiting ones first, each with why it waits."""
+        return await self._call(TaskPage, "GET", "/api/v1/tasks", query={"queue": queue})
+
+    async def difference(self, workflow_id: str, before: str, after: str | None = None) -> DifferenceBody:
+        """How two versions of a workflow differ."""
+        return await self._call(
+            DifferenceBody, "GET", f"/api/v1/workflows/{workflow_id}/diff", query={"before": before, "after": after}
+        )
+
+    async def versions(self, workflow_id: str) -> VersionPage:
+        """Versions of a workflow that jobs have used, newest first."""
+        return await self._call(VersionPage, "GET", f"/api/v1/workflows/{workflow_id}/versions")
 
     async def workflows(self) -> WorkflowPage:
         return await self._call(WorkflowPage, "GET", "/api/v1/workflows")

@@ -56,3 +56,7 @@ GROUP BY o.orchestrator_id ORDER BY o.started_at;
 -- name: ensure_event_partition
 -- The partition of one day of events.
 SELECT dagmaster.ensure_event_partition(%(day)s::date);
+
+-- name: lock_migrations
+-- One process migrates at a time; the lock goes with the session, however that ends.
+SELECT pg_advisory_lock(hashtext('dagmaster.migrations'));

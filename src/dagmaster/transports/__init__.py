@@ -1,1 +1,0 @@
-"""SHELF: how tasks reach workers."""
