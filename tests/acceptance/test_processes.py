@@ -154,6 +154,20 @@ async def test_stopped_worker_gives_its_attempt_back_unspent(fleet: Fleet) -> No
     assert fleet.query("SELECT attempt, spent FROM dagmaster.node WHERE ordinal = 2") == [(2, 0)]
 
 
+def test_submission_straight_through_the_job_queue(fleet: Fleet) -> None:
+    words = [PROGRAM, "submit", "echo_test", "-i", "message=queued", "--queue", "--idempotency-key", "once"]
+    made = [
+        subprocess.run(words, env=fleet.environment, capture_output=True, text=True, timeout=60, check=True).stdout
+        for _ in range(2)
+    ]
+    assert made[0] == made[1]
+    fleet.start("orchestrator")
+    fleet.start("worker", "--processes", "1")
+    eventually(lambda: fleet.all_done(1), 60)
+    wrong = subprocess.run([*words[:3], "--queue"], env=fleet.environment, capture_output=True, text=True, check=False)
+    assert (wrong.returncode, "INPUT_MISSING" in wrong.stderr) == (2, True)
+
+
 async def test_a_raster_goes_through_separate_processes(fleet: Fleet, raster: Path) -> None:
     fleet.start("orchestrator")
     fleet.start("worker", "--processes", "1")

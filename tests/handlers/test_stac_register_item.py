@@ -18,6 +18,8 @@ from dagmaster.handlers.raster.stac_ensure_collection import CollectionParams
 from dagmaster.handlers.raster.stac_ensure_collection import run as ensure_collection
 from dagmaster.handlers.raster.stac_register_item import ItemOutput, ItemParams
 from dagmaster.handlers.raster.stac_register_item import run as register_item
+from dagmaster.handlers.raster.stac_register_items import ItemsParams
+from dagmaster.handlers.raster.stac_register_items import run as register_items
 from dagmaster.storages import open_storage
 from dagmaster.storages.base import Storage
 
@@ -142,3 +144,24 @@ def test_id_outside_the_grammar_is_refused(name: str) -> None:
 def test_bounds_off_the_earth_are_refused(bounds: tuple[float, float, float, float]) -> None:
     with pytest.raises(ValidationError):
         CollectionParams(collection_id="c", bounds=bounds)
+
+
+def test_tiles_become_one_item_each(context: Collecting) -> None:
+    tiles = [cog() | {"cog_blob": f"folder/tile_r0_c{column}.tif"} for column in range(3)]
+    params = {
+        "tile_cogs": tiles,
+        "cog_container": "silver-cogs",
+        "validation": {},
+        "collection_id": "c",
+        "version_id": "v1",
+    }
+    output = register_items(ItemsParams.model_validate(params), context)
+    assert output.count == len(set(output.item_ids)) == 3
+    assert [effect.body["document"]["id"] for effect in context.effects] == output.item_ids
+    assert not [fault for effect in context.effects for fault in faults(effect.body["document"])]
+
+
+def test_two_tiles_of_one_name_are_refused(context: Collecting) -> None:
+    params = {"tile_cogs": [cog(), cog()], "cog_container": "silver-cogs", "validation": {}, "collection_id": "c"}
+    with pytest.raises(ParamsInvalid, match="same file"):
+        register_items(ItemsParams.model_validate(params), context)

@@ -33,6 +33,7 @@ from dagmaster.cli.shared import (
 from dagmaster.client.client import Client
 from dagmaster.contract.api import SubmitJob
 from dagmaster.run import demo as demonstration
+from dagmaster.run.enqueue import enqueue
 from dagmaster.run.orchestrator import run_orchestrator
 from dagmaster.run.places import data_folder, running_url, service_url
 from dagmaster.run.worker import QUEUES, WorkerPlan, run_worker
@@ -113,14 +114,24 @@ def submit(
     idempotency_key: Annotated[
         str | None, typer.Option("--idempotency-key", help="The same key again makes no second job.")
     ] = None,
+    queue: Annotated[
+        bool, typer.Option("--queue", help="Straight into the job queue of DAGMASTER_DATABASE_URL, without the API.")
+    ] = False,
     as_json: JsonOption = False,
     quiet: QuietOption = False,
 ) -> None:
-    """Submit a job to a running dagmaster."""
+    """Submit a job to a running dagmaster, by HTTP or straight through the job queue."""
     settings = Settings()
 
     async def work() -> int:
         body = submission(workflow, inputs, inputs_file).model_copy(update={"idempotency_key": idempotency_key})
+        if queue:
+            job_id = await enqueue(settings.require_database(), body)
+            if as_json:
+                exits.say_json({"job_id": job_id})
+            else:
+                print(job_id)
+            return exits.COMPLETED
         async with Client(service_url(settings, url, data)) as client:
             made = await client.submit(body)
             if wait:

@@ -19,6 +19,7 @@ BUNDLED = {
     "raster.create_cog": "dagmaster.handlers.raster.create_cog",
     "raster.stac_ensure_collection": "dagmaster.handlers.raster.stac_ensure_collection",
     "raster.stac_register_item": "dagmaster.handlers.raster.stac_register_item",
+    "raster.stac_register_items": "dagmaster.handlers.raster.stac_register_items",
     "raster.validate": "dagmaster.handlers.raster.validate",
     "size_check": "dagmaster.handlers.trial.size_check",
     "sleep": "dagmaster.handlers.trial.sleep",
