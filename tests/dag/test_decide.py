@@ -11,9 +11,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from dag.graphs import Job, Sketch, Value, chain, constant, work
+from dagmaster.contract.decisions import JobSnapshot
 from dagmaster.contract.messages import Cancel, Due, Failed, Key, Published, Report, Started
 from dagmaster.contract.states import JOB_MOVES, JOB_TERMINAL, NODE_MOVES, NODE_TERMINAL
 from dagmaster.dag.graph import Branch, FailurePolicy
+from dagmaster.dag.restore import restore
 
 
 def test_start_completes_and_the_first_task_is_dispatched_in_one_decision() -> None:
@@ -447,3 +449,15 @@ def check_history(job: Job) -> None:
         record.key for decision in job.decisions for record in decision.attempts if record.outcome == "COMPLETED"
     ]
     assert len(accepted) == len(set(accepted))
+
+
+def test_a_fan_out_that_never_opened_is_restored_without_its_source() -> None:
+    """A cancelled or skipped fan-out has no items; its source may read what does not exist."""
+    unreadable = Value(lambda scope: scope.node_output("a")["items"])
+    sketch = (
+        Sketch().add("start", "start").add("a", after="start").add("split", "fan_out", after="a", source=unreadable)
+    )
+    job = Job(sketch.graph()).begin()
+    job.hear(Cancel())
+    snapshot = JobSnapshot("job", 0, "0" * 64, job.state.status, 0, {}, job.state.seq, job.state.nodes, {}, [])
+    assert restore(snapshot, job.state.graph).status == "CANCELLED"

@@ -39,7 +39,7 @@ def restore(snapshot: JobSnapshot, graph: Graph) -> JobState:
 def _width(state: JobState, ordinal: int, cursor: int) -> int:
     """How many items the fan-out has: its source is pure, so it is read again."""
     node = state.graph.nodes[ordinal]
-    if state.node(Key(ordinal)).status == "FAILED":
+    if state.node(Key(ordinal)).status not in ("RUNNING", "COMPLETED"):
         return cursor
     items = JobScope(state, {}).fan_items(node)
     return len(items)

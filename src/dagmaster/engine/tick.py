@@ -128,6 +128,10 @@ class Tick:
                 self.watch(
                     snapshot.job_id, task.key, task.attempt, task.claimed_at, task.lease_until, task.timeout_seconds
                 )
+                spec = graph.nodes[task.key.ordinal].task if graph.nodes else None
+                if task.claimed_at is None and spec is not None and spec.queue_timeout_seconds is not None:
+                    due = task.queued_at + timedelta(seconds=spec.queue_timeout_seconds)
+                    self.timers.set(snapshot.job_id, Timer(task.key, task.attempt, "queue", due))
             for key, node in state.nodes.items():
                 if node.status == "READY" and node.not_before is not None:
                     self.timers.set(snapshot.job_id, Timer(key, node.attempt, "retry", node.not_before))
