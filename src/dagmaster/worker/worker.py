@@ -213,8 +213,12 @@ class Worker:
             log.exception("executor failed", handler=task.handler)
             outcome = Outcome(False, error=HandlerCrashed(cause="a fault of the executor").as_dict())
         finally:
-            self.running.pop((task.job_id, task.key), None)
-            self.progressed.pop((task.job_id, task.key), None)
+            found = self.running.get((task.job_id, task.key))
+            if (
+                found is not None and found.task.attempt == task.attempt
+            ):  # a newer attempt may have begun here meanwhile
+                del self.running[task.job_id, task.key]
+                self.progressed.pop((task.job_id, task.key), None)
             self.free[spec.isolation] += 1
         if outcome is not None:
             if not outcome.completed:
