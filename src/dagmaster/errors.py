@@ -73,7 +73,7 @@ class WorkflowUnknown(Refused):
 
 
 class WorkflowInvalid(Refused):
-    """The workflow definition has {count} error(s)."""
+    """The workflow definition has {count}: {first}."""
 
     code = "WORKFLOW_INVALID"
     remedy = "dagmaster workflow check FILE"
@@ -225,6 +225,14 @@ class StaleState(DagmasterError):
     explanation = "The row changed since it was read, or the move is not in the table of legal moves."
 
 
+class DecisionUnwritable(DagmasterError):
+    """What was decided for {id} cannot be stored."""
+
+    code = "DECISION_UNWRITABLE"
+    remedy = "Nothing of it was written. Look at what its last reports hold; only the job at fault is given up."
+    explanation = "A value that neither JSON nor Postgres can hold, or a row that contradicts one already there."
+
+
 class IdempotencyConflict(Refused):
     """The idempotency key `{key}` was used before with another body."""
 
@@ -351,7 +359,7 @@ class HandlerError(DagmasterError):
     """The handler failed."""
 
     code = "HANDLER_FAILED"
-    remedy = "Read the message; the task's log has more."
+    remedy = "dagmaster logs JOB shows what the handler said."
     explanation = "A handler raised an error with no class of its own, or a handler from outside raised HandlerError."
 
     def __init__(

@@ -7,11 +7,13 @@ from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from dagmaster.contract.decisions import Decision
-from dagmaster.contract.messages import Key, Message, Report, Started, Submitted
+from dagmaster.contract.decisions import Decision, NodeState
+from dagmaster.contract.messages import Key, Message, Published, Report, Started, Submitted
+from dagmaster.dag.aggregate import LISTS, Gathering
 from dagmaster.dag.decide import decide
 from dagmaster.dag.graph import Graph, Node, RetryPolicy, Scope, TaskSpec
 from dagmaster.dag.state import JobState
+from dagmaster.errors import AggregationFailed
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
 
@@ -88,13 +90,37 @@ class Job:
         self.now = NOW
         self.decisions: list[Decision] = []
         self.history: list[Any] = []
+        self.children: dict[Key, NodeState] = {}
+        """Every child there has been, as it stands or ended: the engine forgets those that ended."""
+        self.results: dict[Key, Any] = {}
 
     def hear(self, *messages: Message) -> Decision:
         decision = decide(self.state, messages, self.now)
         self.history.extend(decision.events)
+        self.children |= {key: change.state for key, change in decision.nodes.items() if key.item >= 0}
+        self.results |= decision.outputs
         self.state = self.state.after(decision)
         self.decisions.append(decision)
+        for key, attempt, effects in decision.effects:
+            if effects[0]["kind"] == "gather":
+                self.hear(self.gathered(key, attempt, effects[0]["body"]))
         return decision
+
+    def gathered(self, key: Key, attempt: int, body: dict[str, Any]) -> Published:
+        """What the publisher would answer."""
+        folded = Gathering(body["aggregation"])
+        items: list[Any] = []
+        try:
+            for child, node in sorted(self.children.items()):
+                if child.ordinal == body["ordinal"] and node.status == "COMPLETED":
+                    items += folded.add(self.results[child])
+                elif child.ordinal == body["ordinal"]:
+                    folded.add_error(child.item, node.error)
+        except ValueError as problem:
+            error = AggregationFailed(aggregation=body["aggregation"], problem=problem).as_dict()
+            return Published(key, attempt, error)
+        output = ({"results": items} if body["aggregation"] in LISTS else {}) | folded.result()
+        return Published(key, attempt, output=output)
 
     def begin(self) -> Job:
         self.hear(Submitted())
@@ -109,7 +135,8 @@ class Job:
         return Key(self.state.graph.by_id[parent], int(index) if index else -1)
 
     def status(self, name: str) -> str:
-        return self.state.node(self.key(name)).status
+        key = self.key(name)
+        return self.children[key].status if key in self.children else self.state.node(key).status
 
     def statuses(self) -> dict[str, str]:
         return {node.id: self.status(node.id) for node in self.state.graph.nodes}
@@ -117,8 +144,8 @@ class Job:
     def attempt(self, name: str) -> int:
         return self.state.node(self.key(name)).attempt
 
-    def started(self, name: str) -> Decision:
-        return self.hear(Started(self.key(name), self.attempt(name), "w", self.now))
+    def started(self, name: str, timeout_seconds: float = 60) -> Decision:
+        return self.hear(Started(self.key(name), self.attempt(name), "w", self.now, timeout_seconds))
 
     def completed(self, name: str, output: Any = None, **more: Any) -> Decision:
         given = {"attempt": self.attempt(name)} | more

@@ -105,10 +105,6 @@ BROKEN = {
         A + "  b: {type: fan_out, source: '{{ inputs.items }}', task: {handler: echo}, next: [b__0, end]}\n"
         "  b__0: {handler: echo, next: end}\n", "VALUE_INVALID", 7,
     ),
-    "manifest": (
-        A + "  b: {type: fan_out, source: '{{ inputs.items }}', task: {handler: echo}, next: c}\n"
-        "  c: {type: fan_in, aggregation: manifest, next: end}\n", "NOT_YET_SUPPORTED", 7,
-    ),
     "no default": (
         A + "  b: {type: conditional, condition_field: inputs.x, branches: [{condition: '< 1', next: end}, "
         "{condition: '> 1', next: end}]}\n", "BRANCH_INVALID", 6,

@@ -62,7 +62,7 @@ def test_duplicate_report_changes_nothing() -> None:
 def test_started_after_completed_changes_nothing() -> None:
     job = Job(chain("a", "b")).begin()
     job.completed("a")
-    assert not job.hear(Started(job.key("a"), 1, "w", job.now)).nodes
+    assert not job.hear(Started(job.key("a"), 1, "w", job.now, 60.0)).nodes
 
 
 def test_retry_waits_for_its_delay() -> None:
@@ -135,8 +135,9 @@ def test_waiting_in_the_queue_costs_no_retry_and_never_times_out_by_itself() -> 
 def test_timeout_counts_from_the_claim() -> None:
     graph = Sketch().add("start", "start").add("a", after="start", task=work(1, timeout_seconds=10)).graph()
     job = Job(graph).begin().wait(100)
-    decision = job.started("a")
-    assert [(timer.at - job.now).total_seconds() for timer in decision.timers] == [10]
+    decision = job.started("a", timeout_seconds=10)
+    clocks = {timer.kind: (timer.at - job.now).total_seconds() for timer in decision.timers}
+    assert clocks == {"timeout": 10, "lease": 30}
     decision = job.wait(10).hear(Due(job.key("a"), 1, "timeout"))
     assert [record.outcome for record in decision.attempts] == ["TIMED_OUT"]
     assert job.key("a") in decision.dropped
@@ -459,5 +460,5 @@ def test_a_fan_out_that_never_opened_is_restored_without_its_source() -> None:
     )
     job = Job(sketch.graph()).begin()
     job.hear(Cancel())
-    snapshot = JobSnapshot("job", 0, "0" * 64, job.state.status, 0, {}, job.state.seq, job.state.nodes, {}, [])
+    snapshot = JobSnapshot("job", 0, "0" * 64, job.state.status, 0, {}, job.state.seq, job.state.nodes)
     assert restore(snapshot, job.state.graph).status == "CANCELLED"

@@ -6,10 +6,12 @@ import asyncio
 import contextlib
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
+from pathlib import Path
 from typing import Any
 
 import pytest
 
+from dagmaster.catalog.embedded import EmbeddedCatalog
 from dagmaster.contract.api import JobBody
 from dagmaster.contract.handlers import HandlerSpec
 from dagmaster.contract.messages import Key, Report, Task
@@ -19,8 +21,10 @@ from dagmaster.db.connect import Pool, connect, open_pool
 from dagmaster.db.inbox import report_body
 from dagmaster.db.notify import INBOX, notify
 from dagmaster.engine.orchestrator import Orchestrator
+from dagmaster.engine.publish import Publisher
 from dagmaster.engine.status import JobReader
 from dagmaster.engine.submit import Submission, submit
+from dagmaster.storages import open_storage
 from waiting import eventually_async
 
 ANYTHING: dict[str, Any] = {"type": "object", "additionalProperties": True}
@@ -63,7 +67,7 @@ class HandWorker:
         given: dict[str, Any] = {"outcome": "COMPLETED", "output": task.params} | more
         report = Report(task.key, given.pop("attempt", task.attempt), self.name, **given)
         async with self.pool.connection() as conn:
-            await store.report(conn, task.job_id, task.shard, report_body(report))
+            await store.report(conn, [store.ReportRow(task.job_id, task.shard, report_body(report))])
             await notify(conn, [INBOX])
 
     async def work(self, *, until: Callable[[], bool]) -> int:
@@ -74,7 +78,7 @@ class HandWorker:
                 tasks = await store.claim(conn, self.name, ["light"], list(SPECS), 50)
                 for task in tasks:
                     report = Report(task.key, task.attempt, self.name, "COMPLETED", output=task.params)
-                    await store.report(conn, task.job_id, task.shard, report_body(report))
+                    await store.report(conn, [store.ReportRow(task.job_id, task.shard, report_body(report))])
                     done += 1
                 if tasks:
                     await notify(conn, [INBOX])
@@ -86,24 +90,29 @@ class HandWorker:
 class Bench:
     """A database with a pool, engines to start and jobs to look at."""
 
-    def __init__(self, uri: str, pool: Pool) -> None:
+    def __init__(self, uri: str, pool: Pool, folder: Path) -> None:
         self.uri = uri
         self.pool = pool
+        self.folder = folder
         self.reader = JobReader(pool)
         self.worker = HandWorker(pool)
 
     @asynccontextmanager
     async def engine(self) -> AsyncIterator[Orchestrator]:
-        """A running orchestrator, stopped gracefully at the end."""
+        """A running orchestrator with its publisher, stopped gracefully at the end."""
         made = Orchestrator(self.uri, self.pool, SPECS)
-        running = asyncio.create_task(made.run())
+        publisher = Publisher(self.pool, open_storage(f"file:{self.folder}"), EmbeddedCatalog(self.pool))
+        publisher.on_applied = made.ring
+        made.on_published = publisher.bell.ring
+        running = [asyncio.create_task(made.run()), asyncio.create_task(publisher.run())]
         try:
             await asyncio.wait_for(made.ready.wait(), 15)
             yield made
         finally:
+            publisher.stop()
             made.stop()
             with contextlib.suppress(asyncio.CancelledError):
-                await running
+                await asyncio.gather(*running)
 
     async def submit(self, text: str = CHAIN, inputs: dict[str, Any] | None = None, **more: Any) -> str:
         made = await submit(self.pool, Submission(load(text, "test.yaml"), inputs or {}, **more), SPECS)
@@ -129,9 +138,9 @@ class Bench:
 
 
 @pytest.fixture
-async def bench(database_uri: str) -> AsyncIterator[Bench]:
+async def bench(database_uri: str, tmp_path: Path) -> AsyncIterator[Bench]:
     pool = await open_pool(database_uri, size_max=12)
-    yield Bench(database_uri, pool)
+    yield Bench(database_uri, pool, tmp_path / "storage")
     await pool.close()
 
 

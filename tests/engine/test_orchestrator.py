@@ -6,19 +6,33 @@ import asyncio
 from datetime import timedelta
 from typing import Any
 
+import orjson
 import psycopg
 import pytest
 
-from dagmaster.contract.messages import Key
+from dagmaster.contract.messages import Key, Report
+from dagmaster.contract.store import Batch, Fence, InboxRow
 from dagmaster.dag.decide import decide
 from dagmaster.dag.definition import load
-from dagmaster.db import engine as store
 from dagmaster.db import shards
 from dagmaster.db.connect import connect
+from dagmaster.db.engine import PostgresStore, read_clock
 from dagmaster.engine.submit import Submission, submit
 from dagmaster.errors import IdempotencyConflict, OwnershipLost
 from engine.conftest import CHAIN, SPECS, Bench, HandWorker
 from waiting import eventually_async
+
+FAN = """
+workflow_id: fan
+name: Fan
+version: 1
+inputs: {items: {type: array, required: true}}
+nodes:
+  start: {type: start, next: split}
+  split: {type: fan_out, source: "{{ inputs.items }}", task: {handler: echo, params: {item: "{{ item }}"}}, next: merge}
+  merge: {type: fan_in, aggregation: collect, next: end}
+  end: {type: end}
+"""
 
 
 async def test_a_job_runs_to_its_end(bench: Bench) -> None:
@@ -157,6 +171,68 @@ async def test_job_whose_decision_raises_is_given_up_alone(bench: Bench, monkeyp
         assert task.job_id == healthy
 
 
+async def test_job_whose_decision_cannot_be_written_is_given_up_alone(bench: Bench) -> None:
+    """Neither JSON nor Postgres holds the number; the other job of the same tick goes on and nothing comes again."""
+    async with bench.engine() as engine:
+        poisoned = await bench.submit()
+        (task,) = await bench.worker.claim()
+        healthy = await bench.submit()
+        (other,) = await bench.worker.claim()
+        for each, said in ((task, 2**70), (other, "fine")):
+            report = Report(each.key, each.attempt, "w", "COMPLETED", output={"said": said})
+            assert engine.deliver(each.job_id, each.shard, report)
+        job = await bench.until(poisoned, "FAILED")
+        assert job.error is not None
+        assert job.error.code == "ENGINE_ERROR"
+        assert "64-bit" in (job.error.why or "")
+        (following,) = await bench.worker.claim()
+        assert (following.job_id, following.params) == (healthy, {"said": "fine"})
+        for table in ("task", "message"):
+            assert not await bench.query(f"SELECT 1 FROM dagmaster.{table} WHERE job_id = %s", poisoned)
+
+
+async def test_job_that_cannot_be_restored_is_given_up_alone(bench: Bench) -> None:
+    """Its definition is of a release that is not known here; its task leaves the queue with it."""
+    job_id, healthy = await bench.submit(), await bench.submit()
+    async with bench.engine():
+        await bench.worker.claim(2)
+    await bench.query(
+        "WITH made AS (INSERT INTO dagmaster.definition VALUES (repeat('f', 64), 'w', 1, '{\"strange\": true}', now())"
+        " RETURNING digest) UPDATE dagmaster.job SET digest = made.digest FROM made WHERE job_id = %s RETURNING 1",
+        job_id,
+    )
+    async with bench.engine():
+        await bench.query(
+            "INSERT INTO dagmaster.message (shard, job_id, kind, body) SELECT shard, job_id, 'started',"
+            ' \'{"ordinal": 1, "item": -1, "attempt": 1, "worker": "w", "at": "2026-01-01T00:00:00Z",'
+            ' "timeout_seconds": 60}\' FROM dagmaster.job WHERE job_id = %s RETURNING 1',
+            job_id,
+        )
+        rows = await eventually_async(
+            lambda: bench.query("SELECT status FROM dagmaster.job WHERE finished_at IS NOT NULL")
+        )
+        assert [row.status for row in rows] == ["FAILED"]
+        assert [str(row.job_id) for row in await bench.query("SELECT job_id FROM dagmaster.task")] == [healthy]
+
+
+async def test_long_list_of_a_fan_in_lies_in_the_storage(bench: Bench) -> None:
+    """The fan-in names it and counts it; short ones are part of the output."""
+    async with bench.engine():
+        long = await bench.submit(FAN, {"items": [{"text": "x" * 40_000, "n": n} for n in range(40)]})
+        short = await bench.submit(FAN, {"items": [{"n": n} for n in range(3)]})
+        stop = asyncio.Event()
+        working = asyncio.create_task(bench.worker.work(until=stop.is_set))
+        jobs = {job_id: await bench.until(job_id, "COMPLETED", timeout=30) for job_id in (long, short)}
+        stop.set()
+        await working
+    assert jobs[short].nodes["merge"].output == {"results": [{"item": {"n": n}} for n in range(3)], "count": 3}
+    output = jobs[long].nodes["merge"].output
+    assert (output["count"], set(output["results"])) == (40, {"href", "size_bytes"})
+    lines = (bench.folder / output["results"]["href"]).read_bytes().splitlines()
+    assert [orjson.loads(line)["item"]["n"] for line in lines] == list(range(40))
+    assert sum(len(line) + 1 for line in lines) == output["results"]["size_bytes"]
+
+
 async def test_messages_that_cannot_be_read_are_quarantined(bench: Bench) -> None:
     async with bench.engine():
         job_id = await bench.submit()
@@ -243,11 +319,10 @@ async def test_a_former_owner_cannot_write(bench: Bench) -> None:
         await shards.renew(two, "two", 2, timedelta(seconds=8))
         taken = await shards.take(two, "two", [5], timedelta(seconds=8))
         assert taken == {5: held[5] + 1}
-        row = store.InboxRow(5, 1, "00000000-0000-0000-0000-000000000000", "submitted", {})
+        row = InboxRow(5, 1, "00000000-0000-0000-0000-000000000000", "submitted", {})
         with pytest.raises(OwnershipLost):
-            await store.write(
-                one, store.Fence("one", held), await store.read_clock(one), [], [], [], [row], [], timedelta(seconds=30)
-            )
+            batch = Batch(await read_clock(one), timedelta(seconds=30), consumed=[row])
+            await PostgresStore(one).turn(Fence("one", held), batch, [], 0)
 
 
 async def test_a_takeover_waits_for_a_running_tick(bench: Bench) -> None:

@@ -40,7 +40,8 @@ class Heard:
         self.logged: list[tuple[str, dict[str, Any]]] = []
         self.saved: list[tuple[int, dict[str, Any]]] = []
         self.on_checkpoint: Callable[[], Awaitable[None]] | None = None
-        self.listener = Listener(self._progress, self._checkpoint, self._log)
+        self.begun: list[Task] = []
+        self.listener = Listener(self.begun.append, self._progress, self._checkpoint, self._log)
 
     @property
     def lines(self) -> list[str]:

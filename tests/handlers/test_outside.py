@@ -217,7 +217,7 @@ async def in_a_child(found: outside.Outside, folder: Path, handler: str, params:
     task = Task("job", Key(1), 1, 0, "node", handler, "light", 0, params, 60.0, datetime.now(UTC))
     await executor.start()
     try:
-        return await executor.run(task, Listener(lambda *_: None, keep, lambda *_: None))
+        return await executor.run(task, Listener(lambda *_: None, lambda *_: None, keep, lambda *_: None))
     finally:
         await executor.stop()
 

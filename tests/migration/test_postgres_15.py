@@ -66,10 +66,10 @@ def test_server_is_version_15_and_takes_the_migrations(postgres_15: str) -> None
     assert migrate(postgres_15) == []
 
 
-async def test_whole_job_runs_on_postgres_15(postgres_15: str) -> None:
+async def test_whole_job_runs_on_postgres_15(postgres_15: str, tmp_path: Path) -> None:
     await asyncio.to_thread(migrate, postgres_15)
     pool = await open_pool(postgres_15, size_max=12)
-    bench = Bench(postgres_15, pool)
+    bench = Bench(postgres_15, pool, tmp_path)
     async with bench.engine():
         job_id = await bench.submit(inputs={"message": "from 15"})
         for _ in range(2):

@@ -35,6 +35,7 @@ from dagmaster.contract.api import (
 )
 from dagmaster.db import looks, shards
 from dagmaster.db import worker as worker_store
+from dagmaster.db.engine import PostgresStore
 from dagmaster.engine.status import share_of
 from dagmaster.errors import NotFound
 
@@ -160,7 +161,7 @@ def look_routes(authority: Authority) -> APIRouter:
     async def nodes(status: NodeStatus = "RUNNING", limit: Limit = 100) -> NodePage:
         async with authority.pool.connection() as conn:
             rows = await looks.list_nodes(conn, status, limit)
-            graphs = await authority.reader.definitions.graphs(conn, {row.digest for row in rows})
+            graphs = await authority.reader.definitions.graphs(PostgresStore(conn), {row.digest for row in rows})
         lines = []
         for row in rows:
             graph = graphs.get(row.digest)

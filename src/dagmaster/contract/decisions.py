@@ -45,7 +45,7 @@ PENDING = NodeState()
 
 @dataclass(frozen=True, slots=True)
 class FanState:
-    """The children of one fan-out, in numbers; the engine's work does not grow with its width."""
+    """The children of one fan-out, in numbers: neither the engine's work nor its memory grows with the width."""
 
     count: int
     cursor: int = 0
@@ -108,7 +108,7 @@ class Event:
 
 @dataclass(frozen=True, slots=True)
 class Timer:
-    """Wake this job at `at` (or `after_seconds` from the decision) with `Due(key, attempt, kind)`."""
+    """Wake this job at `at` with `Due(key, attempt, kind)`."""
 
     key: Key
     attempt: int
@@ -133,6 +133,8 @@ class Decision:
     tasks: list[NewTask] = field(default_factory=list)
     dropped: list[Key] = field(default_factory=list)
     """Nodes whose live task must go."""
+    revoked: list[Key] = field(default_factory=list)
+    """Nodes whose publications must not be applied any more."""
     effects: list[tuple[Key, int, tuple[dict[str, Any], ...]]] = field(default_factory=list)
     events: list[Event] = field(default_factory=list)
     timers: list[Timer] = field(default_factory=list)
@@ -167,5 +169,8 @@ class JobSnapshot:
     inputs: dict[str, Any]
     seq: int
     nodes: dict[Key, NodeState] = field(default_factory=dict)
+    """Static nodes that have moved, and children that still live."""
+    children: dict[int, tuple[int, int, int]] = field(default_factory=dict)
+    """Of each fan-out: children created, completed, failed."""
     outputs: dict[Key, Any] = field(default_factory=dict)
     tasks: list[LiveTask] = field(default_factory=list)

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Protocol
+from datetime import datetime
+from typing import Literal, Protocol
 
 from dagmaster.contract.messages import Key, Message, Task
+
+Place = Literal["now", "soon", "no"]
+"""Room for an attempt: a free slot; a place in a line that moves fast; or none."""
 
 
 class LocalWorker(Protocol):
@@ -12,14 +16,14 @@ class LocalWorker(Protocol):
 
     worker_id: str
 
-    def reserve(self, handler: str, queue: str) -> bool:
-        """Keep a free slot for one attempt; False when there is none or the handler is not offered."""
+    def reserve(self, handler: str, queue: str) -> Place:
+        """Keep room for one attempt, if there is any and the handler is offered."""
 
-    def unreserve(self, handler: str, queue: str) -> None:
-        """Give a reserved slot back: the deciding transaction did not commit."""
+    def unreserve(self, handler: str, place: Place) -> None:
+        """Give the room back: the deciding transaction did not commit."""
 
-    def start(self, task: Task) -> None:
-        """Run an attempt in the slot that was reserved for it."""
+    def start(self, task: Task, place: Place) -> None:
+        """Run an attempt in the room that was reserved for it; one that waits says itself when it begins."""
 
     def revoke(self, job_id: str, key: Key) -> None:
         """Stop the node's attempt, if it runs here; its report would not be accepted."""
@@ -33,3 +37,6 @@ class LocalEngine(Protocol):
 
     def deliver(self, job_id: str, shard: int, message: Message) -> bool:
         """Take a message without the inbox; False when another orchestrator owns the shard."""
+
+    def now(self) -> datetime:
+        """The database's time."""

@@ -6,10 +6,12 @@ Plain frozen records: they are made by the thousand in a tick. A node of a job i
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any, Literal, NamedTuple
 
 NO_ITEM = -1
+ATTEMPT_LEASE = timedelta(seconds=30)
+"""A worker that has not renewed its attempts for this long has lost them."""
 
 
 class Key(NamedTuple):
@@ -26,12 +28,13 @@ class Submitted:
 
 @dataclass(frozen=True, slots=True)
 class Started:
-    """A worker claimed the attempt; its clock starts."""
+    """A worker began the attempt; its clocks start: so long it may run, and so long its worker may be silent."""
 
     key: Key
     attempt: int
     worker: str
     at: datetime
+    timeout_seconds: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,15 +49,18 @@ class Report:
     output: Any = None
     error: dict[str, Any] | None = None
     effects: tuple[dict[str, Any], ...] = ()
+    started_at: datetime | None = None
+    """When its clock started, for an attempt whose start was not said before its end."""
 
 
 @dataclass(frozen=True, slots=True)
 class Published:
-    """The publisher has applied the attempt's effects, or could not."""
+    """The publisher has applied the attempt's effects, or could not. `output` is what a fan-in gathered."""
 
     key: Key
     attempt: int
     error: dict[str, Any] | None = None
+    output: Any = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,11 +7,9 @@ from collections.abc import Iterable, Iterator
 from dagmaster.dag.definition import Definition
 from dagmaster.dag.edges import Edges, fan_ins, gathered, topological
 from dagmaster.dag.findings import Finding, listing, near_miss
-from dagmaster.dag.model import Aggregation, ConditionalNode, FanInNode
+from dagmaster.dag.model import ConditionalNode
 from dagmaster.dag.routes import never_taken, routes
 from dagmaster.dag.yaml_source import Path
-
-LATER_AGGREGATIONS: tuple[Aggregation, ...] = ("manifest",)
 
 
 def graph_findings(definition: Definition, edges: Edges) -> Iterator[Finding]:
@@ -107,7 +105,6 @@ def _fans(definition: Definition, edges: Edges) -> Iterator[Finding]:
     takers: dict[str, str] = {}
     for name in fan_ins(definition):
         path: Path = ("nodes", name)
-        node = definition.nodes[name]
         sources = gathered(definition, edges, name)
         if len(sources) != 1:
             yield definition.finding(
@@ -122,11 +119,6 @@ def _fans(definition: Definition, edges: Edges) -> Iterator[Finding]:
         elif (other := takers.setdefault(sources[0], name)) != name:
             message = f"`{other}` and `{name}` both gather the children of `{sources[0]}`"
             yield definition.finding("FAN_IN_TWICE", message, path, on_key=True, node=name, fix="keep one of them")
-        if isinstance(node, FanInNode) and node.aggregation in LATER_AGGREGATIONS:
-            message = f"the aggregation {node.aggregation} is not yet supported"
-            yield definition.finding(
-                "NOT_YET_SUPPORTED", message, (*path, "aggregation"), node=name, fix="write `collect`"
-            )
 
 
 def _cycle(definition: Definition, edges: Edges) -> Iterator[Finding]:

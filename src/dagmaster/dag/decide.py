@@ -22,16 +22,25 @@ from dagmaster.contract.decisions import (
     NodeState,
     Timer,
 )
-from dagmaster.contract.messages import Cancel, Due, Failed, Key, Message, Published, Report, Started, Submitted
+from dagmaster.contract.messages import (
+    ATTEMPT_LEASE,
+    Cancel,
+    Due,
+    Failed,
+    Key,
+    Message,
+    Published,
+    Report,
+    Started,
+    Submitted,
+)
 from dagmaster.contract.states import JOB_TERMINAL
-from dagmaster.dag.aggregate import aggregate
 from dagmaster.dag.backoff import delay_seconds, may_retry
 from dagmaster.dag.graph import Branch, Node, TaskSpec
 from dagmaster.dag.job_scope import JobScope
 from dagmaster.dag.readiness import Readiness, readiness
 from dagmaster.dag.state import JobState
 from dagmaster.errors import (
-    AggregationFailed,
     Cancelled,
     ChildrenFailed,
     DagmasterError,
@@ -48,7 +57,7 @@ FAN_OUT_WIDTH_MAX = 1_000_000
 CHILDREN_LIVE_MAX = 1_000
 """Children of one fan-out that are handed out at a time when it sets no `max_parallel`."""
 
-ACTIVE = ("DISPATCHED", "RUNNING", "WAITING")
+ACTIVE = ("DISPATCHED", "RUNNING")
 STARTED_AS = {"timeout": "RUNNING", "lease": "RUNNING", "queue": "DISPATCHED", "retry": "READY"}
 
 
@@ -57,7 +66,7 @@ def decide(state: JobState, messages: Iterable[Message], now: datetime) -> Decis
     work = _Work(state, now)
     for message in messages:
         work.hear(message)
-        work.settle()
+    work.settle()
     work.finish()
     return work.close()
 
@@ -75,6 +84,8 @@ class _Work:
         """Static nodes whose predecessors have moved."""
         self.fans_moved: set[int] = set()
         self.notes: list[Event] = []
+        self.ended = state.ended
+        """Static nodes that are terminal."""
         self.scope = JobScope(state, self.decision.outputs)
 
     # --- reading the overlay -----------------------------------------------------------------------
@@ -92,7 +103,7 @@ class _Work:
         return task
 
     def node_id(self, key: Key) -> str:
-        name = self.graph.nodes[key.ordinal].id
+        name = self.graph.nodes[key.ordinal].id if self.graph.nodes else f"node {key.ordinal}"
         return name if key.item < 0 else f"{name}__{key.item}"
 
     # --- moving ------------------------------------------------------------------------------------
@@ -108,7 +119,9 @@ class _Work:
     def tell(self, key: Key, before: NodeState, after: NodeState) -> None:
         """A node became terminal: those behind it, or its fan-out, must look again."""
         if key.item < 0:
-            self.agenda.extend(self.graph.nodes[key.ordinal].successors)
+            self.ended += 1
+            if self.graph.nodes:
+                self.agenda.extend(self.graph.nodes[key.ordinal].successors)
             return
         fan = self.fan(key.ordinal)
         assert fan is not None, f"child {key} without its fan-out"
@@ -179,18 +192,10 @@ class _Work:
             if node.attempt != message.attempt:
                 self.supersede(message, "another attempt is expected")
             return
-        self.run(message.key, message.at, message.worker)
-
-    def run(self, key: Key, at: datetime, worker: str) -> None:
-        self.move(key, status="RUNNING", started_at=at)
-        self.watch(key, at)
-
-    def watch(self, key: Key, started_at: datetime) -> None:
-        """Set the clocks of a running attempt; the lease clock looks at the task row when it fires."""
-        attempt = self.node(key).attempt
-        seconds = self.spec(key).timeout_seconds
-        if seconds is not None:
-            self.decision.timers.append(Timer(key, attempt, "timeout", started_at + timedelta(seconds=seconds)))
+        self.move(message.key, status="RUNNING", started_at=message.at)
+        due = message.at + timedelta(seconds=message.timeout_seconds)
+        self.decision.timers.append(Timer(message.key, message.attempt, "timeout", due))
+        self.decision.timers.append(Timer(message.key, message.attempt, "lease", message.at + ATTEMPT_LEASE))
 
     def hear_report(self, message: Report) -> None:
         key = message.key
@@ -198,6 +203,8 @@ class _Work:
             self.supersede(message, "another attempt is expected")
             return
         self.decision.dropped.append(key)
+        if message.started_at is not None and self.node(key).started_at is None:
+            self.current[key] = replace(self.node(key), started_at=message.started_at)
         if message.outcome == "COMPLETED":
             self.accept(message)
         elif message.outcome == "RELEASED":
@@ -223,6 +230,8 @@ class _Work:
             self.supersede(message, "the node does not wait for it")
         elif message.error is not None:
             self.move(message.key, status="FAILED", error=message.error | {"node": self.node_id(message.key)})
+        elif self.graph.nodes[message.key.ordinal].type == "fan_in":
+            self.engine_result(message.key, message.output)
         else:
             self.complete(message.key, self.scope.output(message.key))
 
@@ -375,7 +384,7 @@ class _Work:
         if fan is None or self.node(key).status != "RUNNING":
             return
         if not self.bears(node, fan):
-            self.stop_children(node, fan)
+            self.stop_children(node)
             self.fail(key, ChildrenFailed(failed=fan.failed, count=fan.count, fan_out=node.id))
         elif fan.completed + fan.failed == fan.count:
             self.engine_result(
@@ -409,25 +418,22 @@ class _Work:
         for index in range(fan.cursor, upto):
             self.dispatch(Key(node.ordinal, index))
 
-    def stop_children(self, node: Node, fan: FanState) -> None:
+    def stop_children(self, node: Node) -> None:
         error = Cancelled("A sibling failed.").as_dict()
-        for index in range(fan.cursor):
-            self.cancel(Key(node.ordinal, index), error)
+        for key in self.living_children(node.ordinal):
+            self.cancel(key, error)
+
+    def living_children(self, ordinal: int | None = None) -> list[Key]:
+        """Children that have not ended, of one fan-out or of all, in order."""
+        known = {key for key in self.state.nodes if key.item >= 0} | {key for key in self.current if key.item >= 0}
+        return sorted(key for key in known if ordinal in (None, key.ordinal) and not self.node(key).terminal)
 
     def gather(self, node: Node, key: Key) -> None:
+        """Have the children's outputs put together: they are in the store, so the publisher does it."""
         assert node.fan_out is not None, f"fan-in {node.id} gathers nothing"
-        assert node.aggregation is not None, f"fan-in {node.id} does not say how"
-        fan = self.fan(node.fan_out)
-        count = fan.count if fan is not None else 0
-        children = [Key(node.fan_out, index) for index in range(count)]
-        results = [
-            (child.item, self.scope.output(child)) for child in children if self.node(child).status == "COMPLETED"
-        ]
-        errors = [(child.item, self.node(child).error) for child in children if self.node(child).status != "COMPLETED"]
-        try:
-            self.engine_result(key, aggregate(node.aggregation, results, errors))
-        except (TypeError, ValueError) as problem:
-            raise AggregationFailed(aggregation=node.aggregation, problem=problem) from problem
+        body = {"ordinal": node.fan_out, "aggregation": node.aggregation, "node": node.id}
+        self.decision.effects.append((key, 0, ({"kind": "gather", "body": body},)))
+        self.move(key, status="WAITING", started_at=self.now)
 
     # --- ending ------------------------------------------------------------------------------------
 
@@ -435,19 +441,18 @@ class _Work:
         node = self.node(key)
         if node.terminal:
             return
-        is_task = key.item >= 0 or self.graph.nodes[key.ordinal].type == "task"
-        if is_task and node.status in ACTIVE:
+        if node.status == "WAITING":
+            self.decision.revoked.append(key)
+        elif node.status in ACTIVE and node.attempt > 0:  # nodes that the engine itself runs have attempt 0
             self.decision.dropped.append(key)
-            if node.status != "WAITING":
-                self.record(key, "CANCELLED", error=error)
+            self.record(key, "CANCELLED", error=error)
         self.move(key, status="CANCELLED", error=error | {"node": self.node_id(key)})
 
     def cancel_all(self, error: DagmasterError) -> None:
-        for node in self.graph.nodes:
-            fan = self.fan(node.ordinal)
-            for index in range(fan.cursor if fan else 0):
-                self.cancel(Key(node.ordinal, index), error.as_dict())
-            self.cancel(Key(node.ordinal), error.as_dict())
+        """Every node that has not ended, also those of a job whose graph cannot be read."""
+        known = {key for key in self.state.nodes if key.item < 0} | {Key(node.ordinal) for node in self.graph.nodes}
+        for key in [*self.living_children(), *sorted(known)]:
+            self.cancel(key, error.as_dict())
         self.agenda.clear()
         self.fans_moved.clear()
 
@@ -460,9 +465,9 @@ class _Work:
         """End the job once every node is terminal."""
         if self.decision.status != "RUNNING" or (not self.current and self.state.status == "RUNNING"):
             return
-        nodes = [(node, self.node(Key(node.ordinal))) for node in self.graph.nodes]
-        if not all(state.terminal for _, state in nodes):
+        if self.ended < len(self.graph.nodes):
             return
+        nodes = [(node, self.node(Key(node.ordinal))) for node in self.graph.nodes]
         unhandled = next((state for node, state in nodes if state.status == "FAILED" and not self.handled(node)), None)
         if unhandled is not None:
             self.end("FAILED", unhandled.error, unhandled.error)

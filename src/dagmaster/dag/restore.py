@@ -10,7 +10,7 @@ from dagmaster.dag.state import JobState
 
 
 def restore(snapshot: JobSnapshot, graph: Graph) -> JobState:
-    """The state that the tables hold; the numbers of a fan-out follow from its children."""
+    """The state that the tables hold; how wide a fan-out is follows from its source, which is read again."""
     state = JobState(
         job_id=snapshot.job_id,
         shard=snapshot.shard,
@@ -21,25 +21,19 @@ def restore(snapshot: JobSnapshot, graph: Graph) -> JobState:
         seq=snapshot.seq,
         nodes=snapshot.nodes,
         outputs=snapshot.outputs,
+        ended=sum(node.terminal for key, node in snapshot.nodes.items() if key.item < 0),
     )
-    counts: dict[int, list[int]] = {}
-    for key, node in snapshot.nodes.items():
-        if key.item >= 0:
-            cursor, completed, failed = counts.get(key.ordinal, [0, 0, 0])
-            ended = node.terminal
-            done = node.status == "COMPLETED"
-            counts[key.ordinal] = [max(cursor, key.item + 1), completed + done, failed + (ended and not done)]
-    for node_def in graph.nodes:
-        if node_def.type == "fan_out" and state.node(Key(node_def.ordinal)).status != "PENDING":
-            cursor, completed, failed = counts.get(node_def.ordinal, [0, 0, 0])
-            state.fans[node_def.ordinal] = FanState(_width(state, node_def.ordinal, cursor), cursor, completed, failed)
+    for ordinal, (created, completed, failed) in snapshot.children.items():
+        state.fans[ordinal] = FanState(created, created, completed, failed)
+    for node in graph.nodes:
+        if node.type == "fan_out" and state.node(Key(node.ordinal)).status != "PENDING":
+            created, completed, failed = snapshot.children.get(node.ordinal, (0, 0, 0))
+            state.fans[node.ordinal] = FanState(_width(state, node.ordinal, created), created, completed, failed)
     return state
 
 
-def _width(state: JobState, ordinal: int, cursor: int) -> int:
-    """How many items the fan-out has: its source is pure, so it is read again."""
-    node = state.graph.nodes[ordinal]
+def _width(state: JobState, ordinal: int, created: int) -> int:
+    """How many items the fan-out has; one that ended before all were created needs no more than those."""
     if state.node(Key(ordinal)).status not in ("RUNNING", "COMPLETED"):
-        return cursor
-    items = JobScope(state, {}).fan_items(node)
-    return len(items)
+        return created
+    return len(JobScope(state, {}).fan_items(state.graph.nodes[ordinal]))

@@ -37,6 +37,20 @@ async def due(conn: Connection) -> list[EffectRow]:
     return [EffectRow(r[0], r[1], r[2], Key(r[3], r[4]), *r[5:]) for r in rows]
 
 
+async def children_outputs(
+    conn: Connection, job_id: str, ordinal: int, after: int, limit: int
+) -> list[tuple[int, Any]]:
+    """Item and output of the next completed children of a fan-out, ordered by item."""
+    given = {"job_id": job_id, "ordinal": ordinal, "after": after, "limit": limit}
+    return [(r[0], r[1]) for r in await (await conn.execute(SQL["children_outputs"], given)).fetchall()]
+
+
+async def children_errors(conn: Connection, job_id: str, ordinal: int) -> list[tuple[int, Any]]:
+    """Item and error of the children that did not complete, ordered by item."""
+    given = {"job_id": job_id, "ordinal": ordinal}
+    return [(r[0], r[1]) for r in await (await conn.execute(SQL["children_errors"], given)).fetchall()]
+
+
 async def settle(conn: Connection, effects: Sequence[EffectRow], answer: dict[str, Any]) -> None:
     """The effects are done with: out of the outbox, and the job hears of it."""
     first = effects[0]

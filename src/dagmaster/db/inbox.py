@@ -7,8 +7,8 @@ from datetime import datetime
 from typing import Any
 
 from dagmaster.contract.messages import Cancel, Key, Message, Published, Report, Started, Submitted
+from dagmaster.contract.store import InboxRow
 from dagmaster.db.connect import Connection, dumps
-from dagmaster.db.engine import InboxRow
 from dagmaster.db.statements import SQL
 
 
@@ -37,17 +37,26 @@ def _report(body: dict[str, Any]) -> Report:
         outcome=body["outcome"],
         output=body.get("output"),
         error=body.get("error"),
-        effects=tuple(body.get("effects", ())),
+        effects=tuple(_effect(effect) for effect in body.get("effects", ())),
+        started_at=datetime.fromisoformat(body["started_at"]) if body.get("started_at") else None,
     )
+
+
+def _effect(effect: dict[str, Any]) -> dict[str, Any]:
+    return {"kind": str(effect["kind"]), "body": effect["body"]}
 
 
 READERS: dict[str, Callable[[dict[str, Any]], Message]] = {
     "submitted": lambda body: Submitted(),
     "started": lambda body: Started(
-        _key(body), int(body["attempt"]), str(body["worker"]), datetime.fromisoformat(body["at"])
+        _key(body),
+        int(body["attempt"]),
+        str(body["worker"]),
+        datetime.fromisoformat(body["at"]),
+        float(body["timeout_seconds"]),
     ),
     "report": _report,
-    "published": lambda body: Published(_key(body), int(body["attempt"]), body.get("error")),
+    "published": lambda body: Published(_key(body), int(body["attempt"]), body.get("error"), body.get("output")),
     "cancel": lambda body: Cancel(str(body.get("actor", "")), str(body.get("reason", ""))),
 }
 
@@ -63,13 +72,32 @@ def report_body(report: Report) -> dict[str, Any]:
         "output": report.output,
         "error": report.error,
         "effects": list(report.effects),
+        "started_at": report.started_at.isoformat() if report.started_at else None,
+    }
+
+
+def started_body(message: Started) -> dict[str, Any]:
+    """A start as its message body."""
+    return {
+        "ordinal": message.key.ordinal,
+        "item": message.key.item,
+        "attempt": message.attempt,
+        "worker": message.worker,
+        "at": message.at.isoformat(),
+        "timeout_seconds": message.timeout_seconds,
     }
 
 
 def published_body(message: Published) -> dict[str, Any]:
     """A publication's answer as its message body."""
     key = message.key
-    return {"ordinal": key.ordinal, "item": key.item, "attempt": message.attempt, "error": message.error}
+    return {
+        "ordinal": key.ordinal,
+        "item": key.item,
+        "attempt": message.attempt,
+        "error": message.error,
+        "output": message.output,
+    }
 
 
 async def send(conn: Connection, job_id: str, kind: str, body: dict[str, Any]) -> bool:

@@ -80,8 +80,19 @@ def renew(uri: str, worker_id: str) -> set[tuple[str, Key, int]]:
     return {(job_id, Key(ordinal, item), attempt) for job_id, ordinal, item, attempt in rows}
 
 
-async def report(conn: Connection, job_id: str, shard: int, body: dict[str, Any]) -> None:
-    await conn.execute(SQL["report"], {"job_id": job_id, "shard": shard, "body": dumps(body)})
+@dataclass(frozen=True, slots=True)
+class ReportRow:
+    """How an attempt ended, as its message; without a shard the job's row is asked for it."""
+
+    job_id: str
+    shard: int | None
+    body: dict[str, Any]
+
+
+async def report(conn: Connection, rows: Sequence[ReportRow]) -> None:
+    """Put reports into the inbox, all or none."""
+    given = [{"j": row.job_id, "s": row.shard, "b": row.body} for row in rows]
+    await conn.execute(SQL["report"], {"reports": dumps(given)})
 
 
 async def save_checkpoint(conn: Connection, worker_id: str, task: Task, phase: int, data: dict[str, Any]) -> bool:

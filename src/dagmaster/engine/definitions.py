@@ -6,11 +6,10 @@ from collections.abc import Iterable
 
 import structlog
 
+from dagmaster.contract.store import EngineStore
 from dagmaster.dag.compile import compile_graph
 from dagmaster.dag.definition import from_document
 from dagmaster.dag.graph import Graph
-from dagmaster.db.connect import Connection
-from dagmaster.db.jobs import load_definitions
 
 GRAPHS_MAX = 1_000
 
@@ -23,12 +22,12 @@ class Definitions:
     def __init__(self) -> None:
         self._graphs: dict[str, Graph] = {}
 
-    async def graphs(self, conn: Connection, digests: Iterable[str]) -> dict[str, Graph]:
+    async def graphs(self, store: EngineStore, digests: Iterable[str]) -> dict[str, Graph]:
         """The graph of each digest; one that cannot be read by this release is missing from the answer."""
         wanted = set(digests)
         missing = [digest for digest in wanted if digest not in self._graphs]
         if missing:
-            for digest, document in (await load_definitions(conn, missing)).items():
+            for digest, document in (await store.definitions(missing)).items():
                 try:
                     self._graphs[digest] = compile_graph(from_document(document))
                 except Exception:

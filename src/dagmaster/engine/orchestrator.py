@@ -14,9 +14,9 @@ import structlog
 from dagmaster.contract.handlers import HandlerSpec
 from dagmaster.contract.local import LocalWorker
 from dagmaster.contract.messages import Message, Published, Report
-from dagmaster.db import engine as store
 from dagmaster.db import inbox
 from dagmaster.db.connect import Connection, Pool, connect
+from dagmaster.db.engine import PostgresStore, live_jobs, read_clock
 from dagmaster.db.notify import EFFECTS, INBOX, TASKS
 from dagmaster.db.shards import ensure_event_partition, hold_liveness
 from dagmaster.engine.ownership import RENEW_SECONDS, Ownership, process_name
@@ -49,13 +49,13 @@ class Orchestrator:
         """Set once shards are held for the first time."""
         self._stopping = False
         self._keep_at = 0.0
-        self._clock: tuple[datetime, float] = (datetime.now(UTC), monotonic())
+        self._looked_at = 0.0
 
     # --- life --------------------------------------------------------------------------------------
 
     async def run(self) -> None:
         """Turn until stopped; a lost connection is opened again and everything held is read anew."""
-        listener = asyncio.create_task(hear(self.uri, [INBOX], self.bell.ring, self._hold_liveness))
+        listener = asyncio.create_task(hear(self.uri, [INBOX], self.ring, self._hold_liveness))
         try:
             while not self._stopping:
                 try:
@@ -75,6 +75,11 @@ class Orchestrator:
         self._stopping = True
         self.bell.ring()
 
+    def ring(self) -> None:
+        """There is something in the inbox."""
+        self.ticks.look = True
+        self.bell.ring()
+
     def deliver(self, job_id: str, shard: int, message: Message) -> bool:
         """A message from inside this process; False when the shard is not held here."""
         if shard not in self.ownership.epochs:
@@ -83,24 +88,37 @@ class Orchestrator:
         self.bell.ring()
         return True
 
+    def now(self) -> datetime:
+        """The database's time."""
+        return self.ticks.now()
+
     # --- the loop ----------------------------------------------------------------------------------
 
     async def _turn_until_stopped(self, conn: Connection) -> None:
         self._keep_at = 0.0
+        store = PostgresStore(conn)
         try:
             while not self._stopping:
-                await self._keep(conn)
-                if self.ownership.epochs and await self._tick(conn):
+                await self._keep(conn, store)
+                self._poll()
+                if self.ownership.epochs and await self._tick(store):
                     continue
                 await self.bell.wait(self._patience())
         finally:
             if self._stopping and not conn.broken:
                 with contextlib.suppress(psycopg.Error):
-                    await self._send_back(conn, set(self.ownership.epochs))
                     await self.ownership.hand_over(conn)
+                    await self._send_back(conn)
                     self.notifier.tell(INBOX)
 
-    async def _keep(self, conn: Connection) -> None:
+    def _poll(self) -> None:
+        """Look into the inbox now and then, whether anybody rang or not: hints may be lost."""
+        poll = POLL_ACTIVE_SECONDS if self.ticks.jobs else POLL_IDLE_SECONDS
+        if self.ticks.look or monotonic() - self._looked_at >= poll:
+            self.ticks.look = True
+            self._looked_at = monotonic()
+
+    async def _keep(self, conn: Connection, store: PostgresStore) -> None:
         """Renew the leases when it is time; read in what was gained, forget what was lost."""
         if monotonic() < self._keep_at:
             return
@@ -110,18 +128,19 @@ class Orchestrator:
         if lost:
             log.warning("shards lost", count=len(lost))
             self.ticks.forget(lost)
-            await self._send_back(conn, lost)
+        await self._send_back(conn)
         if gained:
             self.ticks.forget(gained)
-            await self.ticks.hold(conn, await store.live_jobs(conn, sorted(gained)))
+            jobs = await live_jobs(conn, sorted(gained))
+            await self.ticks.take(store, await store.load(jobs) if jobs else [])
             await self._make_partitions(conn)
             log.info("shards gained", count=len(gained), first=first)
         if self.ownership.epochs:
             self.ready.set()
 
-    async def _tick(self, conn: Connection) -> bool:
+    async def _tick(self, store: PostgresStore) -> bool:
         try:
-            more = await self.ticks.run(conn, self.ownership.epochs)
+            more = await self.ticks.run(store, self.ownership.epochs)
         except (OwnershipLost, StaleState) as problem:
             log.warning("tick refused", problem=problem.message, why=problem.why)
             self._drop_everything()
@@ -138,7 +157,6 @@ class Orchestrator:
             self.on_published()
         if self.ticks.queued:
             self.notifier.tell(TASKS)
-        self._clock = (self.ticks.now, monotonic())
         return more
 
     def _drop_everything(self) -> None:
@@ -149,31 +167,28 @@ class Orchestrator:
     def _patience(self) -> float:
         """How long to wait for a ring: until the next deadline, the next renewal, or the next poll."""
         poll = POLL_ACTIVE_SECONDS if self.ticks.jobs else POLL_IDLE_SECONDS
-        waits = [poll, self._keep_at - monotonic()]
+        waits = [self._looked_at + poll - monotonic(), self._keep_at - monotonic()]
         due = self.ticks.timers.next_at()
         if due is not None:
-            read_at, at = self._clock
-            waits.append((due - read_at).total_seconds() - (monotonic() - at) + 0.002)
+            waits.append((due - self.ticks.now()).total_seconds() + 0.002)
         return max(0.001, min(waits))
 
     # --- helpers -----------------------------------------------------------------------------------
 
-    async def _send_back(self, conn: Connection, lost: set[int]) -> None:
-        """What was delivered for shards that others hold now goes through the inbox."""
-        keep = []
-        for job_id, shard, message in self.ticks.delivered:
-            if shard not in lost:
-                keep.append((job_id, shard, message))
-            elif isinstance(message, Report):
+    async def _send_back(self, conn: Connection) -> None:
+        """What was delivered for shards that are not held here goes through the inbox, to whoever holds them."""
+        while strays := [given for given in self.ticks.delivered if given[1] not in self.ownership.epochs]:
+            job_id, shard, message = strays[0]
+            if isinstance(message, Report):
                 await inbox.send(conn, job_id, "report", inbox.report_body(message))
             elif isinstance(message, Published):
                 await inbox.send(conn, job_id, "published", inbox.published_body(message))
-        self.ticks.delivered = keep
+            self.ticks.delivered.remove((job_id, shard, message))
 
     async def _hold_liveness(self, conn: Connection) -> None:
         await hold_liveness(conn, self.ownership.liveness_key)
 
     async def _make_partitions(self, conn: Connection) -> None:
-        today = (await store.read_clock(conn)).astimezone(UTC).date()
+        today = (await read_clock(conn)).astimezone(UTC).date()
         for ahead in range(PARTITIONS_AHEAD_DAYS):
             await ensure_event_partition(conn, today + timedelta(days=ahead))

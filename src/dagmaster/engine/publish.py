@@ -11,6 +11,7 @@ import traceback
 from collections.abc import Callable
 from datetime import timedelta
 from itertools import groupby
+from typing import Any
 
 import psycopg
 import structlog
@@ -20,6 +21,7 @@ from dagmaster.contract.messages import Key, Published
 from dagmaster.db import effects as outbox
 from dagmaster.db.connect import Connection, Pool
 from dagmaster.db.inbox import published_body
+from dagmaster.engine.gather import gather
 from dagmaster.engine.wake import Bell
 from dagmaster.errors import DagmasterError, DatabaseUnreachable, HandlerError
 from dagmaster.storages.base import Storage
@@ -69,22 +71,24 @@ class Publisher:
     async def apply_attempt(self, conn: Connection, effects: list[outbox.EffectRow]) -> None:
         """Apply one attempt's effects in a savepoint; a fault postpones them, or fails the node in the end."""
         first = effects[0]
+        output: Any = None
         try:
             async with conn.transaction():
                 for effect in effects:
-                    await self.apply_one(conn, effect)
-        except psycopg.OperationalError:
-            raise
+                    output = await self.apply_one(conn, effect)
         except Exception as problem:
+            if conn.broken or conn.closed:
+                raise
             log.exception("publication failed", job_id=first.job_id, failures=first.failures + 1)
             if first.failures + 1 < FAILURES_MAX and getattr(problem, "retryable", True):
                 await outbox.postpone(conn, effects, timedelta(seconds=DELAY_SECONDS * 2**first.failures))
                 return
-            await outbox.settle(conn, effects, published_body(self.answer(first, self.error_of(problem))))
+            await outbox.settle(conn, effects, published_body(self.answer(first, self.error_of(problem), None)))
             return
-        await outbox.settle(conn, effects, published_body(self.answer(first, None)))
+        await outbox.settle(conn, effects, published_body(self.answer(first, None, output)))
 
-    async def apply_one(self, conn: Connection, effect: outbox.EffectRow) -> None:
+    async def apply_one(self, conn: Connection, effect: outbox.EffectRow) -> Any:
+        """Apply one effect; returns what a fan-in gathered, else None."""
         body = effect.body
         match effect.kind:
             case "artifact":
@@ -96,13 +100,22 @@ class Publisher:
                 await self.catalog.put_collection(body["document"], effect.token)
             case "stac_item":
                 await self.catalog.put_item(body["collection_id"], body["document"], effect.token)
+            case "gather":
+                return await gather(conn, self.storage, effect)
             case _:
                 raise HandlerError(f"There is no publication of kind `{effect.kind}`.", retryable=False)
+        return None
 
-    def answer(self, effect: outbox.EffectRow, error: dict[str, object] | None) -> Published:
-        return Published(Key(*effect.key), effect.attempt, error)
+    def answer(self, effect: outbox.EffectRow, error: dict[str, object] | None, output: Any) -> Published:
+        return Published(Key(*effect.key), effect.attempt, error, output)
 
     def error_of(self, problem: Exception) -> dict[str, object]:
         if isinstance(problem, DagmasterError):
-            return problem.as_dict()
-        return HandlerError("The result could not be published.", why=traceback.format_exc(limit=-3)).as_dict()
+            return without_nul(problem.as_dict())
+        why = traceback.format_exc(limit=-3)
+        return without_nul(HandlerError("The result could not be published.", why=why).as_dict())
+
+
+def without_nul(error: dict[str, Any]) -> dict[str, Any]:
+    """The same without the one character that Postgres cannot hold in JSON."""
+    return {key: each.replace("\x00", "\ufffd") if isinstance(each, str) else each for key, each in error.items()}

@@ -10,6 +10,7 @@ from dagmaster.contract.messages import Key
 from dagmaster.dag.graph import Graph, Node
 from dagmaster.db import jobs, looks
 from dagmaster.db.connect import Pool
+from dagmaster.db.engine import PostgresStore
 from dagmaster.engine.definitions import Definitions
 from dagmaster.errors import NotFound
 
@@ -31,7 +32,7 @@ class JobReader:
                 raise NotFound(noun="job", id=job_id)
             nodes = await jobs.get_nodes(conn, job_id, children=False)
             children = await jobs.count_children(conn, job_id)
-            graphs = await self.definitions.graphs(conn, [row.digest])
+            graphs = await self.definitions.graphs(PostgresStore(conn), [row.digest])
         graph = graphs.get(row.digest) or Graph(row.workflow_id, row.workflow_version, row.digest, ())
         return _job_body(row, graph, {node.ordinal: node for node in nodes}, children)
 
@@ -41,7 +42,7 @@ class JobReader:
             row = await jobs.get_job(conn, job_id)
             if row is None:
                 raise NotFound(noun="job", id=job_id)
-            graphs = await self.definitions.graphs(conn, [row.digest])
+            graphs = await self.definitions.graphs(PostgresStore(conn), [row.digest])
         return Names(graphs.get(row.digest))
 
     async def key(self, job_id: str, node: str) -> Key:
@@ -68,7 +69,7 @@ class JobReader:
             if row is None:
                 raise NotFound(noun="job", id=job_id)
             lines = await jobs.get_events(conn, job_id, after=after, limit=limit)
-            graphs = await self.definitions.graphs(conn, [row.digest])
+            graphs = await self.definitions.graphs(PostgresStore(conn), [row.digest])
         names = Names(graphs.get(row.digest))
         items = [_event_body(line, names) for line in lines]
         return EventPage(items=items, next=lines[-1].seq if len(lines) == limit else None)

@@ -1,105 +1,131 @@
-"""One tick: hear, decide, write, tell. It waits for nothing but Postgres."""
+"""One tick: hear, decide, write, tell. It waits for nothing but the store."""
 
 from __future__ import annotations
 
 import traceback
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
+from time import monotonic
 
 import structlog
 
-from dagmaster.contract.decisions import Decision, NewTask, NodeChange, Timer
+from dagmaster.contract.decisions import Decision, JobSnapshot, NewTask, NodeChange, Timer
 from dagmaster.contract.handlers import HandlerSpec
 from dagmaster.contract.local import LocalWorker
-from dagmaster.contract.messages import Due, Failed, Key, Message, Task
+from dagmaster.contract.messages import ATTEMPT_LEASE, Due, Failed, Key, Message, Task
+from dagmaster.contract.store import Batch, EngineStore, Fence, InboxRow, TaskRow
 from dagmaster.dag.decide import decide, node_event
 from dagmaster.dag.graph import Graph
 from dagmaster.dag.restore import restore
 from dagmaster.dag.state import JobState
-from dagmaster.db import engine as store
 from dagmaster.db import inbox
-from dagmaster.db.connect import Connection
 from dagmaster.engine.definitions import Definitions
 from dagmaster.engine.timers import Timers, message_of
-from dagmaster.errors import EngineError, HandlerUnknown
+from dagmaster.errors import DecisionUnwritable, EngineError, HandlerUnknown
 
-ATTEMPT_LEASE = timedelta(seconds=30)
-"""A worker that has not renewed its attempts for this long has lost them."""
+CONSUMED_BATCH = 2_000
+"""Messages read in one look, at most."""
+UNREADABLE = Graph("", 0, "", ())
+"""Stands in for a definition that this release cannot read, until its job is given up."""
 
 log = structlog.get_logger("dagmaster.engine")
+
+Heard = dict[str, list[Message]]
 
 
 class Tick:
     """The jobs that one orchestrator holds in memory, and how they move on."""
 
-    def __init__(self, owner: str, handlers: Mapping[str, HandlerSpec], worker: LocalWorker | None) -> None:
+    def __init__(
+        self,
+        owner: str,
+        handlers: Mapping[str, HandlerSpec],
+        worker: LocalWorker | None,
+        clock: Callable[[], float] = monotonic,
+    ) -> None:
         self.owner = owner
         self.handlers = handlers
         self.worker = worker
+        self.clock = clock
         self.jobs: dict[str, JobState] = {}
         self.timers = Timers()
         self.definitions = Definitions()
-        self.now = datetime.now(UTC)
-        """The database's time at the last tick."""
+        self.told: tuple[datetime, float] | None = None
+        """The store's time at the last call, and ours then."""
+        self.look = True
+        """There may be messages in the inbox."""
         self.queued = False
         """The last tick put tasks into a queue."""
         self.published = False
         """The last tick wrote publications."""
-        self.unreadable: set[str] = set()
-        """Jobs in memory whose definition this release cannot read; each is given up alone."""
+        self.unreadable: dict[str, str] = {}
+        """Jobs in memory that could not be restored, with the reason; each is given up alone."""
+        self.fetched: list[InboxRow] = []
+        """Messages read from the inbox, not yet decided on."""
         self.delivered: list[tuple[str, int, Message]] = []
         """Messages handed over inside this process, not yet decided on: (job id, shard, message)."""
 
-    async def run(self, conn: Connection, epochs: dict[int, int]) -> bool:
+    def now(self) -> datetime:
+        """The store's time: as it was told last, plus what has passed since by a clock that nobody sets."""
+        if self.told is None:
+            return datetime.min.replace(tzinfo=UTC)
+        told, at = self.told
+        return told + timedelta(seconds=self.clock() - at)
+
+    async def run(self, store: EngineStore, epochs: dict[int, int]) -> bool:
         """One tick over the shards held; True when there may be more to do at once."""
         self.queued = self.published = False
-        now, rows = await store.fetch(conn, sorted(epochs))
-        self.now = now
-        delivered, self.delivered = self.delivered, []
+        fence = Fence(self.owner, epochs)
+        if self.told is None or (self.look and not self.fetched and not self.delivered):
+            await self.write(store, fence, None)
+        delivered = [given for given in self.delivered if given[1] in epochs]
+        self.delivered = [given for given in self.delivered if given[1] not in epochs]
+        rows, self.fetched = self.fetched, []
         try:
             heard, quarantined = self.gather(rows, delivered)
-            await self.ring(conn, now, heard)
-            if not heard and not quarantined:
+            await self.ring(store, heard)
+            if not heard and not rows:
                 return False
-            await self.hold(conn, [job_id for job_id in heard if job_id not in self.jobs])
-            await self.move(conn, epochs, now, heard, rows, quarantined)
+            await self.hold(store, heard, rows)
+            await self.move(store, fence, heard, rows, quarantined)
         except BaseException:
+            self.look = True
             self.delivered = delivered + self.delivered
             raise
-        return len(rows) >= store.CONSUMED_BATCH or bool(self.delivered)
+        return self.look or bool(self.fetched or self.delivered)
 
     # --- hearing -----------------------------------------------------------------------------------
 
     def gather(
-        self, rows: list[store.InboxRow], delivered: list[tuple[str, int, Message]]
-    ) -> tuple[dict[str, list[Message]], list[tuple[store.InboxRow, str]]]:
-        """Messages by job, and the rows that cannot be read."""
-        heard: dict[str, list[Message]] = {}
-        quarantined = []
+        self, rows: list[InboxRow], delivered: list[tuple[str, int, Message]]
+    ) -> tuple[Heard, dict[int, tuple[InboxRow, str]]]:
+        """Messages by job, and by number the rows that cannot be read."""
+        heard: Heard = {}
+        quarantined = {}
         for row in rows:
             try:
                 heard.setdefault(row.job_id, []).append(inbox.parse(row))
             except ValueError as problem:
-                quarantined.append((row, str(problem)))
+                quarantined[row.id] = (row, str(problem))
         for job_id, _, message in delivered:
             heard.setdefault(job_id, []).append(message)
-        return heard, quarantined
+        return {job_id: messages for job_id, messages in heard.items() if messages}, quarantined
 
-    async def ring(self, conn: Connection, now: datetime, heard: dict[str, list[Message]]) -> None:
+    async def ring(self, store: EngineStore, heard: Heard) -> None:
         """Add the timers that have come due. A lease is looked up again first: its worker may have renewed it."""
         leases: list[tuple[str, Timer]] = []
-        for job_id, timer in self.timers.due(now):
+        for job_id, timer in self.timers.due(self.now()):
             if job_id not in self.jobs:
                 continue
-            if timer.kind == "lease":
-                leases.append((job_id, timer))
-            else:
+            if timer.kind != "lease":
                 heard.setdefault(job_id, []).append(message_of(timer))
-        leases = [(job_id, timer) for job_id, timer in leases if self.is_running(job_id, timer)]
+            elif self.is_live(job_id, timer):
+                leases.append((job_id, timer))
         if not leases:
             return
-        held = await store.task_leases(conn, [(job_id, timer.key) for job_id, timer in leases])
+        held = await store.task_leases([(job_id, timer.key) for job_id, timer in leases])
+        now = self.now()
         for job_id, timer in leases:
             attempt, until = held.get((job_id, timer.key), (timer.attempt, now))
             if attempt == timer.attempt and until <= now:
@@ -107,34 +133,63 @@ class Tick:
             elif attempt == timer.attempt:
                 self.timers.set(job_id, replace(timer, at=until))
 
-    def is_running(self, job_id: str, timer: Timer) -> bool:
+    def is_live(self, job_id: str, timer: Timer) -> bool:
         node = self.jobs[job_id].node(timer.key)
-        return node.attempt == timer.attempt and node.status == "RUNNING"
+        return node.attempt == timer.attempt and node.status in ("DISPATCHED", "RUNNING")
 
-    async def hold(self, conn: Connection, job_ids: list[str]) -> None:
-        """Bring jobs into memory, with the clocks of their live attempts."""
-        if not job_ids:
+    async def hold(self, store: EngineStore, heard: Heard, rows: list[InboxRow]) -> None:
+        """Bring the jobs that heard something into memory; one that has not begun comes with its submission."""
+        missing = {job_id for job_id in heard if job_id not in self.jobs}
+        fresh = {
+            row.job_id: JobSnapshot(
+                row.job_id, row.shard, row.head.digest, "PENDING", row.head.priority, row.head.inputs, 0
+            )
+            for row in rows
+            if row.head is not None and row.job_id in missing
+        }
+        stored = sorted(missing - fresh.keys())
+        await self.take(store, [*fresh.values(), *(await store.load(stored) if stored else [])])
+
+    async def take(self, store: EngineStore, snapshots: list[JobSnapshot]) -> None:
+        """Put jobs into memory, with the clocks of their live attempts."""
+        if not snapshots:
             return
-        snapshots = await store.load(conn, job_ids)
-        graphs = await self.definitions.graphs(conn, [snapshot.digest for snapshot in snapshots])
+        graphs = await self.definitions.graphs(store, [snapshot.digest for snapshot in snapshots])
         for snapshot in snapshots:
-            graph = graphs.get(snapshot.digest)
-            if graph is None:
-                self.unreadable.add(snapshot.job_id)
-                graph = Graph("", 0, snapshot.digest, ())
-            state = restore(snapshot, graph)
-            self.jobs[snapshot.job_id] = state
-            for task in snapshot.tasks:
+            job_id = snapshot.job_id
+            try:
+                if snapshot.digest not in graphs:
+                    raise ValueError("This release cannot read the job's definition.")
+                state = restore(snapshot, graphs[snapshot.digest])
+            except Exception as problem:
+                log.exception("job not restored", job_id=job_id)
+                self.unreadable[job_id] = str(problem)
+                state = restore(snapshot, UNREADABLE)
+            self.jobs[job_id] = state
+            self.timers.clear_job(job_id)
+            self.set_clocks(snapshot, state)
+
+    def set_clocks(self, snapshot: JobSnapshot, state: JobState) -> None:
+        """The timers that were running when the job was last in anybody's memory."""
+        for task in snapshot.tasks:
+            if task.claimed_at is not None and task.lease_until is not None:
+                node = state.node(task.key)
                 self.watch(
-                    snapshot.job_id, task.key, task.attempt, task.claimed_at, task.lease_until, task.timeout_seconds
+                    snapshot.job_id,
+                    task.key,
+                    task.attempt,
+                    node.started_at if node.status == "RUNNING" else None,
+                    task.lease_until,
+                    task.timeout_seconds,
                 )
-                spec = graph.nodes[task.key.ordinal].task if graph.nodes else None
-                if task.claimed_at is None and spec is not None and spec.queue_timeout_seconds is not None:
-                    due = task.queued_at + timedelta(seconds=spec.queue_timeout_seconds)
-                    self.timers.set(snapshot.job_id, Timer(task.key, task.attempt, "queue", due))
-            for key, node in state.nodes.items():
-                if node.status == "READY" and node.not_before is not None:
-                    self.timers.set(snapshot.job_id, Timer(key, node.attempt, "retry", node.not_before))
+                continue
+            spec = state.graph.nodes[task.key.ordinal].task if state.graph.nodes else None
+            if spec is not None and spec.queue_timeout_seconds is not None:
+                due = task.queued_at + timedelta(seconds=spec.queue_timeout_seconds)
+                self.timers.set(snapshot.job_id, Timer(task.key, task.attempt, "queue", due))
+        for key, node in state.nodes.items():
+            if node.status == "READY" and node.not_before is not None:
+                self.timers.set(snapshot.job_id, Timer(key, node.attempt, "retry", node.not_before))
 
     def watch(
         self,
@@ -142,60 +197,124 @@ class Tick:
         key: Key,
         attempt: int,
         since: datetime | None,
-        lease_until: datetime | None,
+        lease_until: datetime,
         timeout_seconds: float,
     ) -> None:
-        """The clocks of a running attempt: too long, and heartbeat missing."""
-        if since is not None and lease_until is not None:
+        """The clocks of a worker's attempt: its worker silent and, once it has begun, too long."""
+        if since is not None:
             self.timers.set(job_id, Timer(key, attempt, "timeout", since + timedelta(seconds=timeout_seconds)))
-            self.timers.set(job_id, Timer(key, attempt, "lease", lease_until))
-
-    def timeout_of(self, decision: Decision, key: Key) -> float:
-        """The node's timeout, else the handler's own, for an attempt that was claimed from the queue."""
-        task = self.jobs[decision.job_id].graph.nodes[key.ordinal].task
-        assert task is not None, f"node {key} runs no task"
-        return task.timeout_seconds or self.handlers[task.handler].timeout_seconds
+        self.timers.set(job_id, Timer(key, attempt, "lease", lease_until))
 
     def forget(self, shards: set[int]) -> None:
-        """Drop the jobs of shards that are no longer held, and what was delivered for them."""
-        self.jobs = {job_id: state for job_id, state in self.jobs.items() if state.shard not in shards}
+        """Drop the jobs of shards that are no longer held, and the messages read for them."""
+        for job_id in [job_id for job_id, state in self.jobs.items() if state.shard in shards]:
+            self.drop(job_id)
+        self.fetched = [row for row in self.fetched if row.shard not in shards]
+        self.look = True
+
+    def drop(self, job_id: str) -> None:
+        self.jobs.pop(job_id, None)
+        self.unreadable.pop(job_id, None)
+        self.timers.clear_job(job_id)
 
     # --- deciding ----------------------------------------------------------------------------------
 
     async def move(
         self,
-        conn: Connection,
-        epochs: dict[int, int],
-        now: datetime,
-        heard: dict[str, list[Message]],
-        rows: list[store.InboxRow],
-        quarantined: list[tuple[store.InboxRow, str]],
+        store: EngineStore,
+        fence: Fence,
+        heard: Heard,
+        rows: list[InboxRow],
+        quarantined: dict[int, tuple[InboxRow, str]],
     ) -> None:
-        """Decide for every job that heard something and write it all in one transaction."""
-        orphans = [(row, "there is no such job") for row in rows if row.job_id not in self.jobs]
-        seen = {row.id for row, _ in quarantined}
-        quarantined = quarantined + [(row, why) for row, why in orphans if row.id not in seen]
-        decisions = [
-            self.decide_alone(self.jobs[job_id], messages, now)
+        """Decide for every job that heard something and write it all at once; alone what cannot be written."""
+        heard = {
+            job_id: messages
             for job_id, messages in heard.items()
-            if job_id in self.jobs and self.jobs[job_id].shard in epochs
-        ]
-        tasks = [self.place(decision, new, now) for decision in decisions for new in list(decision.tasks)]
-        seqs = [self.jobs[decision.job_id].seq for decision in decisions]
+            if job_id in self.jobs and self.jobs[job_id].shard in fence.epochs
+        }
+        for row in rows:
+            if row.job_id not in self.jobs:
+                quarantined.setdefault(row.id, (row, "there is no such job"))
         try:
-            fence = store.Fence(self.owner, epochs)
-            await store.write(conn, fence, now, decisions, seqs, tasks, rows, quarantined, ATTEMPT_LEASE)
-        except BaseException:
-            self.undo(decisions, tasks)
+            await self.decide_and_write(store, fence, heard, rows, list(quarantined.values()))
+        except DecisionUnwritable as problem:
+            log.warning("a tick cannot be written; each of its jobs is written alone", why=problem.why)
+            for job_id, messages in heard.items():
+                mine = [row for row in rows if row.job_id == job_id]
+                bad = [quarantined[row.id] for row in mine if row.id in quarantined]
+                await self.move_alone(store, fence, job_id, messages, mine, bad)
+            rest = [row for row in rows if row.job_id not in heard]
+            await self.decide_and_write(store, fence, {}, rest, [quarantined[row.id] for row in rest])
+
+    async def move_alone(
+        self,
+        store: EngineStore,
+        fence: Fence,
+        job_id: str,
+        messages: list[Message],
+        rows: list[InboxRow],
+        quarantined: list[tuple[InboxRow, str]],
+    ) -> None:
+        """A job whose decision cannot be written is given up; if not even that can be written, it is left alone."""
+        try:
+            await self.decide_and_write(store, fence, {job_id: messages}, rows, quarantined)
+            return
+        except DecisionUnwritable as problem:
+            error = EngineError(why=problem.why).as_dict()
+        log.error("job given up: its decision cannot be written", job_id=job_id, why=error.get("why"))
+        try:
+            self.drop(job_id)
+            await self.take(store, await store.load([job_id]))
+            await self.decide_and_write(store, fence, {job_id: [Failed(error)]}, rows, quarantined)
+        except DecisionUnwritable as problem:
+            log.error("job left as it is", job_id=job_id, why=problem.why)
+            reason = f"nothing could be written of what follows from it: {problem.why}"
+            await self.decide_and_write(store, fence, {}, rows, [(row, reason) for row in rows])
+
+    async def decide_and_write(
+        self,
+        store: EngineStore,
+        fence: Fence,
+        heard: Heard,
+        rows: list[InboxRow],
+        quarantined: list[tuple[InboxRow, str]],
+    ) -> None:
+        """Decide for these jobs and write what follows in one transaction."""
+        batch = Batch(self.now(), ATTEMPT_LEASE, consumed=rows, quarantined=quarantined)
+        try:
+            for job_id, messages in heard.items():
+                decision = self.decide_alone(self.jobs[job_id], messages, batch.now)
+                batch.decisions.append(decision)
+                batch.seqs.append(self.jobs[job_id].seq)
+                for new in list(decision.tasks):
+                    batch.tasks.append(self.place(decision, new, batch.now))
+            if batch.decisions or batch.consumed:
+                self.look |= bool(rows)
+                await self.write(store, fence, batch)
+        except DecisionUnwritable:
+            self.unreserve(batch.tasks)
             raise
-        self.commit(decisions, tasks, now)
+        except BaseException:
+            self.unreserve(batch.tasks)
+            for job_id in heard:  # the outcome is unknown or refused: the next tick reads these jobs again
+                self.drop(job_id)
+            raise
+        self.commit(batch)
+
+    async def write(self, store: EngineStore, fence: Fence, batch: Batch | None) -> None:
+        """One call of the store: write, and look into the inbox when there may be something."""
+        look = sorted(fence.epochs) if self.look and not self.fetched else []
+        turn = await store.turn(fence, batch, look, CONSUMED_BATCH)
+        self.told = (turn.now, self.clock())
+        if look:
+            self.fetched = turn.messages
+            self.look = len(turn.messages) >= CONSUMED_BATCH
 
     def decide_alone(self, state: JobState, messages: list[Message], now: datetime) -> Decision:
         """A job whose decision raises is given up with its traceback; the others of the tick go on."""
-        if state.job_id in self.unreadable:
-            self.unreadable.discard(state.job_id)
-            error = EngineError("This release cannot read the job's definition.").as_dict()
-            return decide(state, [Failed(error)], now)
+        if (why := self.unreadable.get(state.job_id)) is not None:
+            return decide(state, [Failed(EngineError(why).as_dict())], now)
         try:
             return self.known_handlers(state, decide(state, messages, now), now)
         except Exception:
@@ -210,8 +329,8 @@ class Tick:
             return decision
         return decide(state, [Failed(HandlerUnknown(handler=unknown).as_dict())], now)
 
-    def place(self, decision: Decision, new: NewTask, now: datetime) -> store.TaskRow:
-        """Give a new attempt to the worker in this process when it has a free slot, else put it into its queue."""
+    def place(self, decision: Decision, new: NewTask, now: datetime) -> TaskRow:
+        """Give a new attempt to the worker in this process when it takes it, else put it into its queue."""
         spec = self.handlers[new.handler]
         task = Task(
             job_id=decision.job_id,
@@ -226,51 +345,45 @@ class Tick:
             timeout_seconds=new.timeout_seconds or spec.timeout_seconds,
             queued_at=now,
         )
-        if new.attempt > 1 or self.worker is None or not self.worker.reserve(task.handler, task.queue):
-            return store.TaskRow(task, None)
-        mark_running(decision, new.key, now)
-        return store.TaskRow(task, self.worker.worker_id)
+        place = "no" if self.worker is None or new.attempt > 1 else self.worker.reserve(task.handler, task.queue)
+        if self.worker is None or place == "no":
+            return TaskRow(task, None)
+        if place == "now":
+            mark_running(decision, new.key, now)
+        return TaskRow(task, self.worker.worker_id, place)
 
     # --- afterwards --------------------------------------------------------------------------------
 
-    def undo(self, decisions: list[Decision], tasks: list[store.TaskRow]) -> None:
-        """The outcome is unknown or refused: forget these jobs, so that the next tick reads them again."""
-        for decision in decisions:
-            self.jobs.pop(decision.job_id, None)
+    def unreserve(self, tasks: list[TaskRow]) -> None:
+        """Nothing is started of what was not written."""
         for row in tasks:
             if row.claimed_by is not None and self.worker is not None:
-                self.worker.unreserve(row.task.handler, row.task.queue)
+                self.worker.unreserve(row.task.handler, row.place)
 
-    def commit(self, decisions: list[Decision], tasks: list[store.TaskRow], now: datetime) -> None:
-        self.queued = any(row.claimed_by is None for row in tasks)
-        self.published = any(decision.effects for decision in decisions)
-        for decision in decisions:
-            if decision.finished:
-                self.jobs.pop(decision.job_id)
-            else:
-                self.jobs[decision.job_id] = self.jobs[decision.job_id].after(decision)
-            for timer in decision.timers:
-                self.timers.set(decision.job_id, timer)
-            for key, change in decision.nodes.items():
-                state = change.state
-                if state.status == "RUNNING" and change.before.status == "DISPATCHED":
-                    self.watch(
-                        decision.job_id,
-                        key,
-                        state.attempt,
-                        now,
-                        now + ATTEMPT_LEASE,
-                        self.timeout_of(decision, key),
-                    )
+    def commit(self, batch: Batch) -> None:
+        """It is written: take it over into memory, and start what was given to the worker here."""
+        self.queued |= any(row.claimed_by is None for row in batch.tasks)
+        self.published |= any(decision.effects for decision in batch.decisions)
+        for decision in batch.decisions:
+            job_id = decision.job_id
             if self.worker is not None:
                 for key in decision.dropped:
-                    self.worker.revoke(decision.job_id, key)
-        for row in tasks:
+                    self.worker.revoke(job_id, key)
+            if decision.finished:
+                self.drop(job_id)
+                continue
+            self.jobs[job_id] = self.jobs[job_id].after(decision)
+            for key in decision.dropped:
+                self.timers.clear(job_id, key)
+            for timer in decision.timers:
+                self.timers.set(job_id, timer)
+        for row in batch.tasks:
             if row.claimed_by is not None and self.worker is not None:
-                self.watch(
-                    row.task.job_id, row.task.key, row.task.attempt, now, now + ATTEMPT_LEASE, row.task.timeout_seconds
-                )
-                self.worker.start(row.task)
+                task = row.task
+                since = batch.now if row.place == "now" else None
+                until = batch.now + batch.lease
+                self.watch(task.job_id, task.key, task.attempt, since, until, task.timeout_seconds)
+                self.worker.start(task, row.place)
         if self.queued and self.worker is not None:
             self.worker.tasks_waiting()
 

@@ -23,6 +23,8 @@ class Outcome:
 class Listener:
     """What an attempt says while it runs."""
 
+    begun: Callable[[Task], None]
+    """The attempt waits no longer; called from the thread that runs it, or from the event loop."""
     progress: Callable[[Task, float, str], None]
     checkpoint: Callable[[Task, int, dict[str, Any]], Awaitable[None]]
     """Returns once it is durable; raises Cancelled when the attempt is no longer this worker's."""

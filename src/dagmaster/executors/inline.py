@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import shutil
 import threading
+from collections import deque
 from collections.abc import Callable
-from concurrent.futures import Future
 from pathlib import Path
-from queue import Empty, SimpleQueue
+from queue import SimpleQueue
 from typing import Any
 
 from dagmaster import handlers
@@ -51,22 +52,38 @@ class InlineContext(AttemptContext):
 
 
 class Threads:
-    """Up to `count` threads, started when needed. One that sleeps on does not keep the process from ending."""
+    """Up to `count` threads, started when needed. One that sleeps on does not keep the process from ending.
+
+    Results come back in bulk: many attempts that end together wake the event loop once.
+    """
 
     def __init__(self, count: int) -> None:
         self._count = count
         self._started = 0
-        self._idle = threading.Semaphore(0)
-        self._waiting: SimpleQueue[tuple[Future[Outcome], Callable[[], Outcome]] | None] = SimpleQueue()
+        self._idle = 0
+        self._lock = threading.Lock()
+        self._waiting: SimpleQueue[_Job | None] = SimpleQueue()
+        self._done: deque[tuple[_Job, Outcome]] = deque()
+        self._told = False
+        """The event loop knows that there are results."""
 
-    def submit(self, work: Callable[[], Outcome]) -> Future[Outcome]:
+    def submit(self, work: Callable[[], Outcome]) -> _Job:
         """Run `work`, which never raises, in the next free thread."""
-        future: Future[Outcome] = Future()
-        self._waiting.put((future, work))
-        if not self._idle.acquire(blocking=False) and self._started < self._count:
-            self._started += 1
+        job = _Job(work, asyncio.get_running_loop())
+        self._waiting.put(job)
+        with self._lock:
+            short = self._idle < self._waiting.qsize() and self._started < self._count
+            self._started += short
+        if short:
             threading.Thread(target=self._serve, name=f"inline-{self._started}", daemon=True).start()
-        return future
+        return job
+
+    def abandon(self, job: _Job) -> None:
+        """Nobody waits for it any more: while it goes on, another thread may work in its place."""
+        with self._lock:
+            if job.begun and not job.ended:
+                job.abandoned = True
+                self._count += 1
 
     def stop(self) -> None:
         """Let idle threads end."""
@@ -74,17 +91,49 @@ class Threads:
             self._waiting.put(None)
 
     def _serve(self) -> None:
-        while (given := self._next()) is not None:
-            future, work = given
-            if future.set_running_or_notify_cancel():
-                future.set_result(work())
+        while True:
+            with self._lock:
+                self._idle += 1
+            job = self._waiting.get()
+            with self._lock:
+                self._idle -= 1
+                if job is None:
+                    return
+                job.begun = not job.future.cancelled()
+            if not job.begun:
+                continue
+            outcome = job.work()
+            with self._lock:
+                job.ended = True
+                if job.abandoned:
+                    self._count -= 1
+                    self._started -= 1
+                    return
+                self._done.append((job, outcome))
+                tell, self._told = not self._told, True
+            if tell:
+                with contextlib.suppress(RuntimeError):  # the loop has ended: nobody waits any more
+                    job.loop.call_soon_threadsafe(self._hand_back)
 
-    def _next(self) -> tuple[Future[Outcome], Callable[[], Outcome]] | None:
-        try:
-            return self._waiting.get_nowait()
-        except Empty:
-            self._idle.release()
-            return self._waiting.get()
+    def _hand_back(self) -> None:
+        with self._lock:
+            self._told = False
+            done, self._done = self._done, deque()
+        for job, outcome in done:
+            if not job.future.done():
+                job.future.set_result(outcome)
+
+
+class _Job:
+    """One call on its way through a thread."""
+
+    __slots__ = ("abandoned", "begun", "ended", "future", "loop", "work")
+
+    def __init__(self, work: Callable[[], Outcome], loop: asyncio.AbstractEventLoop) -> None:
+        self.work = work
+        self.loop = loop
+        self.future: asyncio.Future[Outcome] = loop.create_future()
+        self.begun = self.ended = self.abandoned = False
 
 
 class InlineExecutor:
@@ -121,11 +170,18 @@ class InlineExecutor:
             on_checkpoint=checkpoint,
             is_cancelled=cancelled.is_set,
         )
+
+        def attempt() -> Outcome:
+            listener.begun(task)
+            return run_attempt(handler, task, context)
+
+        handler = handlers.load(task.handler)
+        job = self._threads.submit(attempt)
         try:
-            handler = handlers.load(task.handler)
-            return await asyncio.wrap_future(self._threads.submit(lambda: run_attempt(handler, task, context)))
+            return await job.future
         except asyncio.CancelledError:
             cancelled.set()
+            self._threads.abandon(job)
             raise
         finally:
             if lazy.made is not None:

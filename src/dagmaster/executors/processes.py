@@ -186,6 +186,7 @@ class ProcessExecutor:
             "storage": self.storage,
             "home": self.homes.get(task.handler),
         }
+        listener.begun(task)
         await child.send(request)
         while True:
             said = await child.receive()

@@ -10,6 +10,7 @@ from collections.abc import AsyncIterator, Iterator, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import structlog
 import uvicorn
@@ -104,9 +105,9 @@ async def local_profile(
         worker.engine = orchestrator
         catalog = EmbeddedCatalog(pool)
         publisher = Publisher(pool, open_storage(storage), catalog)
-        publisher.on_applied = orchestrator.bell.ring
+        publisher.on_applied = orchestrator.ring
         orchestrator.on_published = publisher.bell.ring
-        authority = Authority(pool, known, workflow_folders, ring_inbox=orchestrator.bell.ring)
+        authority = Authority(pool, known, workflow_folders, ring_inbox=orchestrator.ring)
         tiler = Tiler(data / "run" / "tiler")
         stack.push_async_callback(tiler.stop)
         app = with_serving(create_app(authority), catalog, open_storage(storage), tiler)
@@ -125,8 +126,7 @@ async def local_profile(
             task = asyncio.create_task(part)
             task.add_done_callback(lambda done: _tell(done, failed))
             stack.push_async_callback(_stop_part, task, stop)
-        await orchestrator.ready.wait()
-        await server.up.wait()
+        await _up([orchestrator.ready, server.up], failed)
         lock.publish(url)
         yield Running(url, data, data / "storage", postgres.uri, failed)
 
@@ -184,6 +184,16 @@ async def _keep_alive(postgres: EmbeddedPostgres) -> None:
         if postgres.pid is None:
             log.error("the embedded Postgres died; starting it again")
             postgres.start()
+
+
+async def _up(events: list[asyncio.Event], failed: asyncio.Future[None]) -> None:
+    """Wait for every event; the error of a part that failed meanwhile is raised instead."""
+    ready = asyncio.gather(*(event.wait() for event in events))
+    waited: list[asyncio.Future[Any]] = [ready, failed]
+    await asyncio.wait(waited, return_when=asyncio.FIRST_COMPLETED)
+    if failed.done():
+        ready.cancel()
+        failed.result()
 
 
 def _tell(done: asyncio.Task[None], failed: asyncio.Future[None]) -> None:

@@ -4,21 +4,21 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import dataclasses
-from collections.abc import Mapping
-from datetime import UTC, datetime
+from collections.abc import Coroutine, Mapping
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime, timedelta
 from time import monotonic
-from typing import Any, NamedTuple
+from typing import Any
 
 import psycopg
 import structlog
 
 from dagmaster.contract.handlers import HandlerSpec
-from dagmaster.contract.local import LocalEngine
-from dagmaster.contract.messages import Key, Report, Task
+from dagmaster.contract.local import LocalEngine, Place
+from dagmaster.contract.messages import Key, Report, Started, Task
 from dagmaster.db import worker as store
 from dagmaster.db.connect import Pool
-from dagmaster.db.inbox import report_body, send
+from dagmaster.db.inbox import report_body, send, started_body
 from dagmaster.db.looks import NewLog, save_logs
 from dagmaster.db.notify import INBOX, notify
 from dagmaster.errors import Cancelled, DatabaseUnreachable, HandlerCrashed, HandlerOutputInvalid
@@ -27,7 +27,15 @@ from dagmaster.worker.lease import Held, LeaseKeeper
 from dagmaster.worker.sweep import Sweeper
 
 POLL_SECONDS = 1.0
-TURN_SECONDS = 1.0
+TURN_SECONDS = 0.2
+LINE_SECONDS = 0.1
+"""Light attempts may wait for a thread here while all that wait are done within this time, as far as one can know."""
+LINE_MAX = 1_000
+CLAIM_AHEAD_MAX = 200
+WAITED_MAX_SECONDS = 2.0
+"""An attempt that has waited here for so long goes back into the queue."""
+TOOK_FORGOTTEN = 1.1
+"""How fast the shortest time that a handler ever took is forgotten, per attempt."""
 PROGRESS_SECONDS = 0.5
 REPORT_RETRY_SECONDS = 0.5
 LEAVE_SECONDS = 10.0
@@ -42,12 +50,26 @@ log = structlog.get_logger("dagmaster.worker")
 Attempt = tuple[str, Key, int]
 
 
-class Running(NamedTuple):
-    """An attempt under way here, since when by the local clock."""
+@dataclass(slots=True)
+class Running:
+    """An attempt taken on here; times by the local clock."""
 
     task: Task
     work: asyncio.Task[None]
-    begun_at: float
+    since: float
+    told: bool
+    """The engine knows that it has begun."""
+    begun_at: float | None = None
+
+
+@dataclass(slots=True)
+class Letter:
+    """A report on its way into the inbox. Without a shard the job's row is asked for it."""
+
+    job_id: str
+    shard: int | None
+    report: Report
+    sent: asyncio.Future[None]
 
 
 class Worker:
@@ -84,6 +106,11 @@ class Worker:
         """Strays that were given back."""
         self.progressed: dict[tuple[str, Key], store.ProgressRow] = {}
         self.said: list[NewLog] = []
+        self.took: dict[str, float] = {}
+        """Seconds that attempts of a handler take, at the least of late."""
+        self.besides: set[asyncio.Task[None]] = set()
+        self.letters: list[Letter] = []
+        self._posting: asyncio.Task[None] | None = None
         self.bell = asyncio.Event()
         self.backlog = dict.fromkeys(slots, True)
         """Tasks of a kind may be waiting in the queues; while so, new ones queue up behind them."""
@@ -118,6 +145,7 @@ class Worker:
                     await self._say_goodbye(stopped)
             except TimeoutError:
                 log.warning("left without a word; the leases of what ran here will end")
+                await self._drop_besides()
             keeper.stop()
             await asyncio.gather(*(executor.stop() for executor in self.executors.values()))
 
@@ -127,23 +155,28 @@ class Worker:
 
     # --- the engine in the same process --------------------------------------------------------------
 
-    def reserve(self, handler: str, queue: str) -> bool:
+    def reserve(self, handler: str, queue: str) -> Place:
         spec = self.handlers.get(handler)
-        if self._stopping or spec is None or queue not in self.queues:
-            return False
-        if self.backlog[spec.isolation] or self.free[spec.isolation] < 1:
-            return False
+        if self._stopping or spec is None or queue not in self.queues or self.backlog[spec.isolation]:
+            return "no"
+        free = self.free[spec.isolation]
+        if free < 1 and (spec.isolation != "inline" or -free >= self._line(handler)):
+            return "no"
         self.free[spec.isolation] -= 1
-        return True
+        return "now" if free > 0 else "soon"
 
-    def unreserve(self, handler: str, queue: str) -> None:
+    def unreserve(self, handler: str, place: Place) -> None:
         self.free[self.handlers[handler].isolation] += 1
 
-    def start(self, task: Task) -> None:
+    def start(self, task: Task, place: Place = "now") -> None:
         work = asyncio.create_task(self._run_one(task))
         self.untold[work] = (task.job_id, task.key, task.attempt)
         work.add_done_callback(self.untold.pop)
-        self.running[task.job_id, task.key] = Running(task, work, monotonic())
+        self.running[task.job_id, task.key] = Running(task, work, monotonic(), told=place == "now")
+
+    def _line(self, handler: str) -> int:
+        """How many attempts of a light handler may wait for a thread here: what is done within a moment."""
+        return min(LINE_MAX, int(LINE_SECONDS / max(self.took.get(handler, LINE_SECONDS), 1e-6)))
 
     def revoke(self, job_id: str, key: Key) -> None:
         found = self.running.get((job_id, key))
@@ -166,15 +199,20 @@ class Worker:
             names = [name for name, spec in self.handlers.items() if spec.isolation == isolation]
             if self.free[isolation] < 1 or not names:
                 continue
+            if isolation == "inline" and self.backlog[isolation]:
+                quick = min((self._line(name) for name in names if name in self.took), default=0)
+            else:
+                quick = 0
             try:
-                await self._claim_kind(isolation, names)
+                await self._claim_kind(isolation, names, min(quick, CLAIM_AHEAD_MAX))
             except (psycopg.Error, DatabaseUnreachable) as problem:
                 log.warning("nothing claimed", problem=str(problem))
                 return
 
-    async def _claim_kind(self, isolation: str, names: list[str]) -> None:
+    async def _claim_kind(self, isolation: str, names: list[str], ahead: int) -> None:
         """Take all free slots of a kind, then give back those that found no task; a hint meanwhile is not lost."""
-        wanted, self.free[isolation] = self.free[isolation], 0
+        wanted = self.free[isolation] + ahead
+        self.free[isolation] -= wanted
         self.backlog[isolation] = False
         tasks: list[Task] = []
         try:
@@ -198,13 +236,54 @@ class Worker:
         """Show the lease keeper that the loop turns."""
         while True:
             keeper.turned_at = monotonic()
+            self._tell_begun()
             await asyncio.sleep(TURN_SECONDS)
+
+    def _tell_begun(self) -> None:
+        """Start the clocks of attempts that waited here and have begun; give back those that wait too long."""
+        assert self._loop is not None
+        for found in [each for each in self.running.values() if not each.told]:
+            task = found.task
+            if found.begun_at is not None:
+                found.told = True
+                if self.engine is not None:
+                    at = self._begun(found.begun_at)
+                    started = Started(task.key, task.attempt, self.worker_id, at, task.timeout_seconds)
+                    if not self.engine.deliver(task.job_id, task.shard, started):
+                        self._beside(self._say_started(task, started))
+            elif monotonic() - found.since > WAITED_MAX_SECONDS:
+                found.work.cancel()
+                released = Report(task.key, task.attempt, self.worker_id, "RELEASED")
+                self.untold[self._beside(self._send(task, released))] = (task.job_id, task.key, task.attempt)
+
+    def _beside(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
+        """Do it meanwhile; a reference is kept until it is done."""
+        task = asyncio.create_task(work)
+        self.besides.add(task)
+        task.add_done_callback(self.besides.discard)
+        task.add_done_callback(lambda done: self.untold.pop(done, None))
+        return task
+
+    async def _say_started(self, task: Task, started: Started) -> None:
+        """To whoever decides for the job now; if this is lost, the attempt only has no timeout."""
+        try:
+            async with self.pool.connection() as conn:
+                await send(conn, task.job_id, "started", started_body(started))
+                await notify(conn, [INBOX])
+        except (psycopg.Error, DatabaseUnreachable) as problem:
+            log.warning("start not said", problem=str(problem))
+
+    def _begun(self, begun_at: float) -> datetime:
+        """When that was, by the database's clock."""
+        assert self.engine is not None
+        return self.engine.now() - timedelta(seconds=monotonic() - begun_at)
 
     # --- one attempt -------------------------------------------------------------------------------
 
     async def _run_one(self, task: Task) -> None:
         spec = self.handlers[task.handler]
-        listener = Listener(self._on_progress, self._on_checkpoint, self._on_log)
+        here = self.running[task.job_id, task.key]
+        listener = Listener(self._on_begun, self._on_progress, self._on_checkpoint, self._on_log)
         try:
             outcome = await self.executors[spec.isolation].run(task, listener)
         except asyncio.CancelledError:
@@ -221,15 +300,19 @@ class Worker:
                 self.progressed.pop((task.job_id, task.key), None)
             self.free[spec.isolation] += 1
         if outcome is not None:
+            if here.begun_at is not None:
+                seconds = monotonic() - here.begun_at
+                self.took[task.handler] = min(seconds, self.took.get(task.handler, seconds) * TOOK_FORGOTTEN)
             if not outcome.completed:
                 await asyncio.to_thread(self.sweeper.storage.discard, task.token)
-            await self._report(task, outcome)
+            await self._report(task, outcome, here)
         self.sweeper.bell.set()
         if self.backlog[spec.isolation]:
             self.bell.set()
 
-    async def _report(self, task: Task, outcome: Outcome) -> None:
+    async def _report(self, task: Task, outcome: Outcome, here: Running) -> None:
         """Say how the attempt ended: to the engine in this process, or into the inbox, until it is durable."""
+        unsaid = here.begun_at is not None and not here.told and self.engine is not None
         report = Report(
             key=task.key,
             attempt=task.attempt,
@@ -238,6 +321,7 @@ class Worker:
             output=outcome.output,
             error=outcome.error,
             effects=outcome.effects,
+            started_at=self._begun(here.begun_at) if unsaid and here.begun_at is not None else None,
         )
         await self._send(task, report)
 
@@ -246,26 +330,57 @@ class Worker:
             await self._into_inbox(task.job_id, task.shard, report)
 
     async def _into_inbox(self, job_id: str, shard: int | None, report: Report) -> None:
-        """Without a shard the job's row is asked for it."""
-        body = report_body(report)
+        """Return once the report is durable. Reports that are there at the same time go together."""
+        letter = Letter(job_id, shard, report, asyncio.get_running_loop().create_future())
+        self.letters.append(letter)
+        if self._posting is None or self._posting.done():
+            self._posting = asyncio.create_task(self._post())
+        await letter.sent
+
+    async def _post(self) -> None:
+        while self.letters:
+            letters, self.letters = self.letters, []
+            try:
+                await self._deliver(letters)
+            except psycopg.DataError:
+                for letter in letters:
+                    await self._deliver_alone(letter)
+
+    async def _deliver_alone(self, letter: Letter) -> None:
+        """A report that the database refuses becomes a failure that says so."""
+        try:
+            await self._deliver([letter])
+        except psycopg.DataError as problem:
+            log.error("report refused by the database", problem=str(problem))
+            error = HandlerOutputInvalid(problem=str(problem)).as_dict()
+            letter.report = replace(letter.report, outcome="FAILED", output=None, error=error, effects=())
+            await self._deliver([letter])
+
+    async def _deliver(self, letters: list[Letter]) -> None:
+        """Write them until it is durable."""
+        rows = [store.ReportRow(letter.job_id, letter.shard, report_body(letter.report)) for letter in letters]
         while True:
             try:
                 async with self.pool.connection() as conn:
-                    if shard is None:
-                        await send(conn, job_id, "report", body)
-                    else:
-                        await store.report(conn, job_id, shard, body)
+                    await store.report(conn, rows)
                     await notify(conn, [INBOX])
-                return
-            except psycopg.DataError as problem:
-                log.error("report refused by the database", problem=str(problem))
-                error = HandlerOutputInvalid(problem=str(problem)).as_dict()
-                body = report_body(dataclasses.replace(report, outcome="FAILED", output=None, error=error, effects=()))
+                break
+            except psycopg.DataError:
+                raise
             except (psycopg.Error, DatabaseUnreachable) as problem:
-                log.warning("report waits for the database", problem=str(problem))
+                log.warning("reports wait for the database", count=len(rows), problem=str(problem))
                 await asyncio.sleep(REPORT_RETRY_SECONDS)
+        for letter in letters:
+            if not letter.sent.done():
+                letter.sent.set_result(None)
 
     # --- what attempts say -------------------------------------------------------------------------
+
+    def _on_begun(self, task: Task) -> None:
+        """Called from whichever thread runs the attempt."""
+        found = self.running.get((task.job_id, task.key))
+        if found is not None and found.task.attempt == task.attempt:
+            found.begun_at = monotonic()
 
     def _on_progress(self, task: Task, percent: float, message: str) -> None:
         self.progressed[task.job_id, task.key] = store.ProgressRow(
@@ -318,10 +433,11 @@ class Worker:
         self._loop.call_soon_threadsafe(self._stop_lost, held, asked_at)
 
     def _stop_lost(self, held: Held, asked_at: float) -> None:
-        for task, work, begun_at in list(self.running.values()):
-            if begun_at < asked_at and (task.job_id, task.key, task.attempt) not in held:
+        for found in list(self.running.values()):
+            task = found.task
+            if found.since < asked_at and (task.job_id, task.key, task.attempt) not in held:
                 log.info("attempt taken away", job_id=task.job_id, node=task.node_id, attempt=task.attempt)
-                work.cancel()
+                found.work.cancel()
         self._return_strays(held)
 
     def _return_strays(self, held: Held) -> None:
@@ -358,6 +474,13 @@ class Worker:
         await self._flush_said()
         await self._sweep()
         await self._leave()
+
+    async def _drop_besides(self) -> None:
+        """What still waits for the database is given up."""
+        waiting = [*self.untold, *self.besides, *([self._posting] if self._posting is not None else [])]
+        for task in waiting:
+            task.cancel()
+        await asyncio.gather(*waiting, return_exceptions=True)
 
     async def _sweep(self) -> None:
         """What jobs that have just ended leave behind does not wait for the next start."""

@@ -2,30 +2,18 @@
 -- The one clock: read once per tick.
 SELECT clock_timestamp();
 
--- name: hold_shards
--- The fence: fails unless all shards are still held with these epochs; keeps a takeover waiting until commit.
-SELECT dagmaster.hold_shards(%(owner)s, %(shards)s::smallint[], %(epochs)s::bigint[]);
-
--- name: fetch_messages
--- The oldest waiting messages of my shards.
-SELECT shard, id, job_id::text, kind, body FROM dagmaster.message
-WHERE shard = ANY (%(shards)s::smallint[]) ORDER BY id LIMIT %(limit)s;
-
--- name: delete_messages
--- Consumed messages go in the transaction that acts on them.
-DELETE FROM dagmaster.message m USING unnest(%(shards)s::smallint[], %(ids)s::bigint[]) AS used (shard, id)
-WHERE m.shard = used.shard AND m.id = used.id;
+-- name: tick
+-- One tick: the fence, everything its decisions wrote, and a look at the inbox. The clock in its answer is the one clock.
+SELECT now, waiting FROM dagmaster.tick(
+    %(owner)s, %(touched)s::smallint[], %(epochs)s::bigint[], %(at)s::timestamptz, %(lease)s::interval, %(dropped)s::json,
+    %(revoked)s::json, %(nodes)s::json, %(effects)s::json, %(tasks)s::json, %(attempts)s::json, %(events)s::json,
+    %(jobs)s::json, %(quarantined)s::json, %(used)s::json, %(looked)s::smallint[], %(look_limit)s);
 
 -- name: insert_message
 -- One message into a job's inbox; the job knows its shard.
 INSERT INTO dagmaster.message (shard, job_id, kind, body)
 SELECT shard, job_id, %(kind)s, %(body)s::jsonb FROM dagmaster.job WHERE job_id = %(job_id)s::uuid
 RETURNING shard;
-
--- name: quarantine_messages
--- Messages nobody can act on are set aside with the reason.
-INSERT INTO dagmaster.quarantine (job_id, kind, body, reason)
-SELECT * FROM unnest(%(job_ids)s::uuid[], %(kinds)s::text[], %(bodies)s::jsonb[], %(reasons)s::text[]);
 
 -- name: load_jobs
 -- Jobs that a tick needs and does not hold in memory.
@@ -34,14 +22,22 @@ SELECT job_id::text, shard, digest, status, priority, inputs,
 FROM dagmaster.job j WHERE job_id = ANY (%(job_ids)s::uuid[]);
 
 -- name: load_nodes
--- Nodes that have moved.
+-- Nodes that have moved; of the children of fan-outs those that still live.
 SELECT job_id::text, ordinal, item, status, attempt, spent, not_before, started_at, finished_at, error
-FROM dagmaster.node WHERE job_id = ANY (%(job_ids)s::uuid[]);
+FROM dagmaster.node WHERE job_id = ANY (%(job_ids)s::uuid[]) AND (item = -1 OR finished_at IS NULL);
+
+-- name: load_fans
+-- The children of fan-outs in numbers.
+SELECT job_id::text, ordinal, max(item) + 1 AS created, count(*) FILTER (WHERE status = 'COMPLETED')::int AS completed,
+       count(*) FILTER (WHERE finished_at IS NOT NULL AND status <> 'COMPLETED')::int AS failed
+FROM dagmaster.node WHERE job_id = ANY (%(job_ids)s::uuid[]) AND item >= 0 GROUP BY job_id, ordinal;
 
 -- name: load_outputs
--- The effective results.
-SELECT job_id::text, ordinal, item, output
-FROM dagmaster.attempt WHERE job_id = ANY (%(job_ids)s::uuid[]) AND outcome = 'COMPLETED';
+-- The effective results that expressions may still read; of children only those that wait for their publication.
+SELECT a.job_id::text, a.ordinal, a.item, a.output FROM dagmaster.attempt a
+WHERE a.job_id = ANY (%(job_ids)s::uuid[]) AND a.outcome = 'COMPLETED' AND (a.item = -1 OR EXISTS (
+    SELECT 1 FROM dagmaster.node n WHERE n.job_id = a.job_id AND n.ordinal = a.ordinal AND n.item = a.item
+    AND n.status = 'WAITING'));
 
 -- name: load_tasks
 -- Live tasks, for their clocks.
@@ -58,74 +54,6 @@ SELECT t.job_id::text, t.ordinal, t.item, t.attempt, t.lease_until
 FROM dagmaster.task t
 JOIN unnest(%(job_ids)s::uuid[], %(ordinals)s::int[], %(items)s::int[]) AS k (job_id, ordinal, item)
     USING (job_id, ordinal, item);
-
--- name: write_nodes
--- Net moves of nodes. The trigger refuses an illegal one.
-INSERT INTO dagmaster.node AS n
-    (job_id, ordinal, item, status, attempt, spent, not_before, started_at, finished_at, error)
-SELECT * FROM unnest(%(job_ids)s::uuid[], %(ordinals)s::int[], %(items)s::int[], %(statuses)s::text[],
-    %(attempts)s::smallint[], %(spents)s::smallint[], %(not_befores)s::timestamptz[], %(started_ats)s::timestamptz[],
-    %(finished_ats)s::timestamptz[], %(errors)s::jsonb[])
-ON CONFLICT (job_id, ordinal, item) DO UPDATE SET
-    status = excluded.status, attempt = excluded.attempt, spent = excluded.spent, not_before = excluded.not_before,
-    started_at = excluded.started_at, finished_at = excluded.finished_at, error = excluded.error;
-
--- name: write_attempts
--- Ended attempts, for ever. A second row for one attempt, or a second effective result, is refused.
-INSERT INTO dagmaster.attempt (job_id, ordinal, item, attempt, outcome, worker, started_at, finished_at, output, error)
-SELECT * FROM unnest(%(job_ids)s::uuid[], %(ordinals)s::int[], %(items)s::int[], %(attempts)s::smallint[],
-    %(outcomes)s::text[], %(workers)s::text[], %(started_ats)s::timestamptz[], %(finished_ats)s::timestamptz[],
-    %(outputs)s::jsonb[], %(errors)s::jsonb[]);
-
--- name: delete_tasks
--- Ended or revoked attempts leave the queue.
-DELETE FROM dagmaster.task t
-USING unnest(%(job_ids)s::uuid[], %(ordinals)s::int[], %(items)s::int[]) AS k (job_id, ordinal, item)
-WHERE t.job_id = k.job_id AND t.ordinal = k.ordinal AND t.item = k.item;
-
--- name: write_tasks
--- New attempts. Those that the tick gave to a worker are claimed at once.
-INSERT INTO dagmaster.task (job_id, ordinal, item, attempt, shard, queue, priority, handler, node_id, params,
-                            timeout_seconds, queued_at, claimed_by, claimed_at, lease_until)
-SELECT job_id, ordinal, item, attempt, shard, queue, priority, handler, node_id, params, timeout_seconds,
-       %(now)s::timestamptz, claimed_by, CASE WHEN claimed_by IS NOT NULL THEN %(now)s::timestamptz END,
-       CASE WHEN claimed_by IS NOT NULL THEN %(now)s::timestamptz + %(lease)s::interval END
-FROM unnest(%(job_ids)s::uuid[], %(ordinals)s::int[], %(items)s::int[], %(attempts)s::smallint[], %(shards)s::smallint[],
-            %(queues)s::text[], %(priorities)s::smallint[], %(handlers)s::text[], %(node_ids)s::text[], %(params)s::jsonb[],
-            %(timeouts)s::float8[], %(claimants)s::text[])
-    AS t (job_id, ordinal, item, attempt, shard, queue, priority, handler, node_id, params, timeout_seconds, claimed_by);
-
--- name: write_effects
--- The outbox.
-INSERT INTO dagmaster.effect (shard, job_id, ordinal, item, attempt, position, kind, body, due_at)
-SELECT shard, job_id, ordinal, item, attempt, position, kind, body, %(now)s::timestamptz
-FROM unnest(%(shards)s::smallint[], %(job_ids)s::uuid[], %(ordinals)s::int[], %(items)s::int[], %(attempts)s::smallint[],
-            %(positions)s::smallint[], %(kinds)s::text[], %(bodies)s::jsonb[])
-    AS e (shard, job_id, ordinal, item, attempt, position, kind, body);
-
--- name: write_events
--- History, in the deciding transaction.
-INSERT INTO dagmaster.event (job_id, seq, at, kind, ordinal, item, attempt, from_status, to_status, data)
-SELECT job_id, seq, %(now)s::timestamptz, kind, ordinal, item, attempt, before, after, data
-FROM unnest(%(job_ids)s::uuid[], %(seqs)s::int[], %(kinds)s::text[], %(ordinals)s::int[], %(items)s::int[],
-            %(attempts)s::smallint[], %(befores)s::text[], %(afters)s::text[], %(data)s::jsonb[])
-    AS e (job_id, seq, kind, ordinal, item, attempt, before, after, data);
-
--- name: write_jobs
--- Jobs that started or ended.
-UPDATE dagmaster.job j SET
-    status = k.status, error = k.error,
-    started_at = coalesce(j.started_at, %(now)s::timestamptz),
-    finished_at = CASE WHEN k.finished THEN %(now)s::timestamptz END
-FROM unnest(%(job_ids)s::uuid[], %(statuses)s::text[], %(errors)s::jsonb[], %(finished)s::bool[])
-    AS k (job_id, status, error, finished)
-WHERE j.job_id = k.job_id;
-
--- name: drop_progress
--- Progress of attempts that ended.
-DELETE FROM dagmaster.progress p
-USING unnest(%(job_ids)s::uuid[], %(ordinals)s::int[], %(items)s::int[]) AS k (job_id, ordinal, item)
-WHERE p.job_id = k.job_id AND p.ordinal = k.ordinal AND p.item = k.item;
 
 -- name: due_effects
 -- Publications that are due: all effects of the attempt that has waited longest, locked while they are applied.
@@ -152,12 +80,22 @@ VALUES (%(container)s, %(path)s, %(job_id)s::uuid, %(ordinal)s, %(item)s, %(atte
 ON CONFLICT (container, path) DO UPDATE SET job_id = excluded.job_id, ordinal = excluded.ordinal, item = excluded.item,
     attempt = excluded.attempt, size_bytes = excluded.size_bytes, published_at = excluded.published_at;
 
--- name: revoke_effects
--- Publications of nodes that were cancelled before they were applied.
-DELETE FROM dagmaster.effect e
-USING unnest(%(job_ids)s::uuid[], %(ordinals)s::int[], %(items)s::int[]) AS k (job_id, ordinal, item)
-WHERE e.job_id = k.job_id AND e.ordinal = k.ordinal AND e.item = k.item;
-
 -- name: notify
 -- Wake whoever listens.
 SELECT pg_notify(channel, '') FROM unnest(%(channels)s::text[]) AS c (channel);
+
+-- name: children_outputs
+-- What the children of one fan-out returned, in the order of their items, page by page.
+SELECT item, output FROM dagmaster.attempt
+WHERE job_id = %(job_id)s::uuid AND ordinal = %(ordinal)s AND item > %(after)s AND outcome = 'COMPLETED'
+ORDER BY job_id, ordinal, item LIMIT %(limit)s;
+
+-- name: children_errors
+-- The children of one fan-out that did not complete, in the order of their items.
+SELECT item, error FROM dagmaster.node
+WHERE job_id = %(job_id)s::uuid AND ordinal = %(ordinal)s AND item >= 0 AND status <> 'COMPLETED' ORDER BY item;
+
+-- name: tidy_progress
+-- Progress of attempts that have ended.
+DELETE FROM dagmaster.progress p WHERE NOT EXISTS (
+    SELECT 1 FROM dagmaster.task t WHERE t.job_id = p.job_id AND t.ordinal = p.ordinal AND t.item = p.item);

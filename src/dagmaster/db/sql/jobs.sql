@@ -43,6 +43,7 @@ SELECT n.ordinal, n.item, n.status, n.attempt, n.spent, n.not_before, n.started_
 FROM dagmaster.node n
 LEFT JOIN dagmaster.attempt a ON a.job_id = n.job_id AND a.ordinal = n.ordinal AND a.item = n.item AND a.outcome = 'COMPLETED'
 LEFT JOIN dagmaster.progress p ON p.job_id = n.job_id AND p.ordinal = n.ordinal AND p.item = n.item AND p.attempt = n.attempt
+    AND n.finished_at IS NULL
 LEFT JOIN dagmaster.task t ON t.job_id = n.job_id AND t.ordinal = n.ordinal AND t.item = n.item
 WHERE n.job_id = %(job_id)s::uuid AND (%(children)s OR n.item = -1)
 ORDER BY n.ordinal, n.item;

@@ -20,7 +20,7 @@ WITH picked AS (
 ), told AS (
     INSERT INTO dagmaster.message (shard, job_id, kind, body)
     SELECT shard, job_id, 'started', jsonb_build_object('ordinal', ordinal, 'item', item, 'attempt', attempt,
-        'worker', claimed_by, 'at', claimed_at) FROM claimed
+        'worker', claimed_by, 'at', claimed_at, 'timeout_seconds', timeout_seconds) FROM claimed
 )
 SELECT job_id::text, ordinal, item, attempt, shard, node_id, handler, queue, priority, params, timeout_seconds,
        queued_at, (SELECT jsonb_build_object('phase', phase, 'data', data) FROM dagmaster.checkpoint c
@@ -41,9 +41,12 @@ WHERE claimed_by = %(worker)s
 RETURNING job_id::text, ordinal, item, attempt;
 
 -- name: report
--- How an attempt ended: one immutable message.
+-- How attempts ended: one immutable message each.
 INSERT INTO dagmaster.message (shard, job_id, kind, body)
-VALUES (%(shard)s, %(job_id)s::uuid, 'report', %(body)s::jsonb);
+SELECT coalesce(r.s, j.shard), r.j, 'report', r.b
+FROM json_to_recordset(%(reports)s::json) AS r (j uuid, s smallint, b jsonb)
+LEFT JOIN dagmaster.job j ON r.s IS NULL AND j.job_id = r.j
+WHERE coalesce(r.s, j.shard) IS NOT NULL;
 
 -- name: save_checkpoint
 -- Only the holder of the attempt saves, and phases only grow.
