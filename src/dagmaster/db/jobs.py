@@ -91,19 +91,14 @@ class NewJob:
     digest: str
     workflow_id: str
     version: int
+    document: dict[str, Any]
+    """The definition, normalised."""
     inputs: dict[str, Any]
     priority: int = 0
     idempotency_key: str | None = None
     request_digest: str | None = None
     correlation_id: str | None = None
     rerun_of: str | None = None
-
-
-async def store_definition(
-    conn: Connection, digest: str, workflow_id: str, version: int, document: dict[str, Any]
-) -> None:
-    given = {"digest": digest, "workflow_id": workflow_id, "version": version, "document": dumps(document)}
-    await conn.execute(SQL["store_definition"], given)
 
 
 async def load_definitions(conn: Connection, digests: Iterable[str]) -> dict[str, dict[str, Any]]:
@@ -119,7 +114,8 @@ async def definition_versions(conn: Connection, workflow_id: str) -> list[tuple[
 
 async def insert_job(conn: Connection, job: NewJob) -> bool:
     """Create the job and tell its orchestrator; False when its id or idempotency key exists already."""
-    given = {name: getattr(job, name) for name in job.__slots__} | {"inputs": dumps(job.inputs)}
+    given = {name: getattr(job, name) for name in job.__slots__}
+    given |= {"inputs": dumps(job.inputs), "document": dumps(job.document)}
     return await (await conn.execute(SQL["insert_job"], given)).fetchone() is not None
 
 

@@ -18,10 +18,16 @@ from dagmaster.dag.compile import compile_graph
 from dagmaster.dag.definition import Definition
 from dagmaster.dag.findings import refuse
 from dagmaster.dag.inputs import resolve_inputs
+from dagmaster.dag.model import FanOutNode, TaskNode
 from dagmaster.db import jobs
 from dagmaster.db.connect import Pool
 from dagmaster.db.shards import SHARD_COUNT
 from dagmaster.errors import IdempotencyConflict
+
+
+SOUND_MAX = 1_000
+_SOUND: dict[tuple[str, tuple[tuple[str, int], ...]], list[HandlerSpec]] = {}
+"""Definitions found sound, with the very handlers they were checked against: what is kept here keeps its identity."""
 
 
 def new_job_id() -> str:
@@ -59,10 +65,9 @@ class Accepted:
 async def submit(pool: Pool, submission: Submission, handlers: Mapping[str, HandlerSpec]) -> Accepted:
     """Create the job in one transaction. Errors: every Refused of the checks, IdempotencyConflict."""
     definition = submission.definition
-    refuse(check(definition, handlers))
-    inputs = resolve_inputs(definition, dict(submission.inputs))
-    compile_graph(definition)
     digest = definition.digest
+    _checked(definition, digest, handlers)
+    inputs = resolve_inputs(definition, dict(submission.inputs))
     job_id = new_job_id()
     job = jobs.NewJob(
         job_id=job_id,
@@ -70,6 +75,7 @@ async def submit(pool: Pool, submission: Submission, handlers: Mapping[str, Hand
         digest=digest,
         workflow_id=definition.workflow_id,
         version=definition.version,
+        document=definition.document,
         inputs=inputs,
         priority=submission.priority,
         idempotency_key=submission.idempotency_key,
@@ -77,12 +83,25 @@ async def submit(pool: Pool, submission: Submission, handlers: Mapping[str, Hand
         correlation_id=submission.correlation_id,
         rerun_of=submission.rerun_of,
     )
-    async with pool.connection() as conn, conn.transaction():
-        await jobs.store_definition(conn, digest, definition.workflow_id, definition.version, definition.document)
+    async with pool.connection() as conn:
         if await jobs.insert_job(conn, job):
             return Accepted(job_id, created=True)
         assert submission.idempotency_key is not None, "only an idempotency key can have made the job before"
         return await _made_before(conn, submission.idempotency_key, job.request_digest)
+
+
+def _checked(definition: Definition, digest: str, handlers: Mapping[str, HandlerSpec]) -> None:
+    """Refuse a definition that has faults. One that was found sound is not looked at again, while its handlers stay."""
+    names = {node.handler for node in definition.nodes.values() if isinstance(node, TaskNode)}
+    names |= {node.task.handler for node in definition.nodes.values() if isinstance(node, FanOutNode)}
+    key = (digest, tuple(sorted((name, id(handlers[name])) for name in names if name in handlers)))
+    if key in _SOUND:
+        return
+    refuse(check(definition, handlers))
+    compile_graph(definition)
+    if len(_SOUND) >= SOUND_MAX:
+        _SOUND.clear()
+    _SOUND[key] = [handlers[name] for name in names]
 
 
 async def _made_before(conn: Any, key: str, request_digest: str | None) -> Accepted:

@@ -20,6 +20,9 @@ from dagmaster.executors.base import Listener, Outcome
 from dagmaster.storages import open_storage
 
 THREADS = 16
+STUCK_SECONDS = 0.004
+"""When no call has ended for this long, the waiting ones get threads of their own."""
+NOWHERE = Path()
 
 
 class LazyScratch:
@@ -41,7 +44,7 @@ class InlineContext(AttemptContext):
 
     def __init__(self, lazy: LazyScratch, **given: Any) -> None:
         self._lazy = lazy
-        super().__init__(scratch=Path(), job_scratch=Path(), **given)
+        super().__init__(scratch=NOWHERE, job_scratch=NOWHERE, **given)
 
     def __getattribute__(self, name: str) -> Any:
         if name == "scratch":
@@ -54,28 +57,37 @@ class InlineContext(AttemptContext):
 class Threads:
     """Up to `count` threads, started when needed. One that sleeps on does not keep the process from ending.
 
-    Results come back in bulk: many attempts that end together wake the event loop once.
+    One thread does all there is to do, as long as it gets on: short calls in many threads only wait for each other.
+    When nothing has ended for a moment, all threads that have something to do join in. Results come back in bulk.
     """
 
     def __init__(self, count: int) -> None:
         self._count = count
         self._started = 0
-        self._idle = 0
+        self._parked = 0
+        self._active = 0
+        self._ended = 0
+        """Calls that have ended, ever."""
         self._lock = threading.Lock()
-        self._waiting: SimpleQueue[_Job | None] = SimpleQueue()
+        self._waiting: deque[_Job] = deque()
+        self._permits: SimpleQueue[bool] = SimpleQueue()
+        """A parked thread takes one of these to go to work; False ends it."""
         self._done: deque[tuple[_Job, Outcome]] = deque()
         self._told = False
         """The event loop knows that there are results."""
+        self._watching = False
 
     def submit(self, work: Callable[[], Outcome]) -> _Job:
         """Run `work`, which never raises, in the next free thread."""
-        job = _Job(work, asyncio.get_running_loop())
-        self._waiting.put(job)
+        loop = asyncio.get_running_loop()
+        job = _Job(work, loop)
+        self._waiting.append(job)
         with self._lock:
-            short = self._idle < self._waiting.qsize() and self._started < self._count
-            self._started += short
-        if short:
-            threading.Thread(target=self._serve, name=f"inline-{self._started}", daemon=True).start()
+            if self._active == 0:
+                self._activate(1)
+        if not self._watching:
+            self._watching = True
+            loop.call_later(STUCK_SECONDS, self._watch, loop, self._ended)
         return job
 
     def abandon(self, job: _Job) -> None:
@@ -88,32 +100,64 @@ class Threads:
     def stop(self) -> None:
         """Let idle threads end."""
         for _ in range(self._started):
-            self._waiting.put(None)
+            self._permits.put(False)
+
+    def _watch(self, loop: asyncio.AbstractEventLoop, ended: int) -> None:
+        """Let more threads work when the ones at work do not get on."""
+        with self._lock:
+            waiting = len(self._waiting)
+            if waiting and self._ended == ended:
+                self._activate(min(waiting, self._count - self._active))
+            self._watching = waiting > 0
+        if self._watching:
+            loop.call_later(STUCK_SECONDS, self._watch, loop, self._ended)
+
+    def _activate(self, count: int) -> None:
+        """Send so many more threads to work; the lock is held."""
+        for _ in range(count):
+            self._active += 1
+            if self._parked:
+                self._parked -= 1
+            else:
+                self._started += 1
+                threading.Thread(target=self._serve, name=f"inline-{self._started}", daemon=True).start()
+            self._permits.put(True)
 
     def _serve(self) -> None:
-        while True:
-            with self._lock:
-                self._idle += 1
-            job = self._waiting.get()
-            with self._lock:
-                self._idle -= 1
-                if job is None:
+        while self._permits.get():
+            while (job := self._next()) is not None:
+                outcome = job.work()
+                if self._end(job, outcome):
                     return
-                job.begun = not job.future.cancelled()
-            if not job.begun:
-                continue
-            outcome = job.work()
-            with self._lock:
-                job.ended = True
-                if job.abandoned:
-                    self._count -= 1
-                    self._started -= 1
-                    return
-                self._done.append((job, outcome))
-                tell, self._told = not self._told, True
-            if tell:
-                with contextlib.suppress(RuntimeError):  # the loop has ended: nobody waits any more
-                    job.loop.call_soon_threadsafe(self._hand_back)
+
+    def _next(self) -> _Job | None:
+        """The next call that is still wanted; None = nothing to do, and this thread no longer counts as active."""
+        with self._lock:
+            while self._waiting:
+                job = self._waiting.popleft()
+                if not job.future.cancelled():
+                    job.begun = True
+                    return job
+            self._active -= 1
+            self._parked += 1
+            return None
+
+    def _end(self, job: _Job, outcome: Outcome) -> bool:
+        """Hand the result over; True when this thread was given up meanwhile and shall end."""
+        with self._lock:
+            self._ended += 1
+            job.ended = True
+            if job.abandoned:
+                self._count -= 1
+                self._started -= 1
+                self._active -= 1
+                return True
+            self._done.append((job, outcome))
+            tell, self._told = not self._told, True
+        if tell:
+            with contextlib.suppress(RuntimeError):  # the loop has ended: nobody waits any more
+                job.loop.call_soon_threadsafe(self._hand_back)
+        return False
 
     def _hand_back(self) -> None:
         with self._lock:
@@ -136,6 +180,15 @@ class _Job:
         self.begun = self.ended = self.abandoned = False
 
 
+class Flag:
+    """Down, then up; seen by every thread."""
+
+    __slots__ = ("up",)
+
+    def __init__(self) -> None:
+        self.up = False
+
+
 class InlineExecutor:
     """Runs attempts in a bounded thread pool; cancelling sets a flag that the handler sees."""
 
@@ -152,14 +205,14 @@ class InlineExecutor:
 
     async def run(self, task: Task, listener: Listener) -> Outcome:
         loop = asyncio.get_running_loop()
-        cancelled = threading.Event()
+        cancelled = Flag()
         lazy = LazyScratch(self.scratch, task)
 
         def checkpoint(phase: int, data: dict[str, Any]) -> None:
             try:
                 asyncio.run_coroutine_threadsafe(_await(listener.checkpoint(task, phase, data)), loop).result()
             except Cancelled:
-                cancelled.set()
+                cancelled.up = True
 
         context = InlineContext(
             lazy,
@@ -168,7 +221,7 @@ class InlineExecutor:
             on_progress=lambda percent, message: listener.progress(task, percent, message),
             on_log=lambda message, fields: listener.log(task, message, fields),
             on_checkpoint=checkpoint,
-            is_cancelled=cancelled.is_set,
+            is_cancelled=lambda: cancelled.up,
         )
 
         def attempt() -> Outcome:
@@ -180,7 +233,7 @@ class InlineExecutor:
         try:
             return await job.future
         except asyncio.CancelledError:
-            cancelled.set()
+            cancelled.up = True
             self._threads.abandon(job)
             raise
         finally:

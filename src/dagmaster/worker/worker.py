@@ -28,10 +28,9 @@ from dagmaster.worker.sweep import Sweeper
 
 POLL_SECONDS = 1.0
 TURN_SECONDS = 0.2
-LINE_SECONDS = 0.1
+LINE_SECONDS = 0.3
 """Light attempts may wait for a thread here while all that wait are done within this time, as far as one can know."""
 LINE_MAX = 1_000
-CLAIM_AHEAD_MAX = 200
 WAITED_MAX_SECONDS = 2.0
 """An attempt that has waited here for so long goes back into the queue."""
 TOOK_FORGOTTEN = 1.1
@@ -204,7 +203,7 @@ class Worker:
             else:
                 quick = 0
             try:
-                await self._claim_kind(isolation, names, min(quick, CLAIM_AHEAD_MAX))
+                await self._claim_kind(isolation, names, quick)
             except (psycopg.Error, DatabaseUnreachable) as problem:
                 log.warning("nothing claimed", problem=str(problem))
                 return

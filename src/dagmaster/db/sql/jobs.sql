@@ -1,9 +1,3 @@
--- name: store_definition
--- A definition is stored once by its digest.
-INSERT INTO dagmaster.definition (digest, workflow_id, version, document, created_at)
-VALUES (%(digest)s, %(workflow_id)s, %(version)s, %(document)s::jsonb, clock_timestamp())
-ON CONFLICT (digest) DO NOTHING;
-
 -- name: load_definitions
 -- Definitions by digest.
 SELECT digest, document FROM dagmaster.definition WHERE digest = ANY (%(digests)s::text[]);
@@ -14,8 +8,13 @@ SELECT digest, version, created_at FROM dagmaster.definition WHERE workflow_id =
 ORDER BY created_at DESC;
 
 -- name: insert_job
--- A job and the message that tells its orchestrator, in one statement; the same key again changes nothing.
-WITH made AS (
+-- A job, its definition if that is new, and the message that tells its orchestrator, in one statement; the same key
+-- again changes nothing.
+WITH defined AS (
+    INSERT INTO dagmaster.definition (digest, workflow_id, version, document, created_at)
+    VALUES (%(digest)s, %(workflow_id)s, %(version)s, %(document)s::jsonb, clock_timestamp())
+    ON CONFLICT (digest) DO NOTHING
+), made AS (
     INSERT INTO dagmaster.job (job_id, shard, digest, workflow_id, workflow_version, priority, inputs, idempotency_key,
                                request_digest, correlation_id, rerun_of, created_at)
     VALUES (%(job_id)s::uuid, %(shard)s, %(digest)s, %(workflow_id)s, %(version)s, %(priority)s, %(inputs)s::jsonb,
