@@ -9,7 +9,7 @@ export VENV
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help demo install test test-all check format bench chaos manifest lock clean
+.PHONY: help demo install test test-all check format bench chaos simulate manifest lock clean
 
 help:  ## list the targets
 	@awk 'BEGIN {FS = ":.*## "} /^[a-z-]+:.*## / {printf "make %-10s %s\n", $$1, $$2}' $(firstword $(MAKEFILE_LIST))
@@ -25,9 +25,9 @@ test:  ## run the default set of tests (ARGS="tests/db -k lock" for some)
 	@tools/install.sh test
 	@$(BIN)/python -m pytest -n $(TEST_PROCESSES) --dist loadfile $(ARGS)
 
-test-all:  ## run the default set and the slow tests
+test-all:  ## run the default set and the long tests
 	@tools/install.sh test
-	@$(BIN)/python -m pytest -n $(TEST_PROCESSES) --dist loadfile -m "not benchmark and not chaos" $(ARGS)
+	@$(BIN)/python -m pytest -n $(TEST_PROCESSES) --dist loadfile -m "not chaos" $(ARGS)
 
 check:  ## lint, format, types and the import rule, without changing anything
 	@tools/install.sh test
@@ -39,15 +39,17 @@ format:  ## put the code into the house format and mend what ruff can mend
 	@$(BIN)/ruff check --fix-only .
 	@$(BIN)/ruff format .
 
-bench:  ## measure: run tests/benchmarks
+bench:  ## measure, beside peers in the same run (ARGS=--quick for a few minutes)
 	@tools/install.sh test
-	@if [ -d tests/benchmarks ]; then $(BIN)/python -m pytest tests/benchmarks -m benchmark -s $(ARGS); \
-	else echo "there are no benchmarks yet"; fi
+	@$(BIN)/python -m bench $(ARGS)
 
-chaos:  ## kill processes under load: run tests/chaos
+chaos:  ## kill processes under load, and simulate at length
 	@tools/install.sh test
-	@if [ -d tests/chaos ]; then $(BIN)/python -m pytest tests/chaos -m chaos $(ARGS); \
-	else echo "there are no chaos tests yet"; fi
+	@$(BIN)/python -m pytest -m chaos --timeout 7200 $(ARGS)
+
+simulate:  ## run seeds of the simulation (ARGS="--seeds 7:8 --mode all")
+	@tools/install.sh test
+	@cd tests && ../$(BIN)/python -m simulation $(ARGS)
 
 manifest:  ## write the list of handlers that processes without GDAL read
 	@tools/install.sh demo
