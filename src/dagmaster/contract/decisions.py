@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Any
+from typing import Any, NamedTuple
 
 from dagmaster.contract.messages import Key
 from dagmaster.contract.states import NODE_TERMINAL
@@ -12,8 +12,7 @@ from dagmaster.contract.states import NODE_TERMINAL
 UPSTREAM_FAILED = "UPSTREAM_FAILED"
 
 
-@dataclass(frozen=True, slots=True)
-class NodeState:
+class NodeState(NamedTuple):
     """Where one node stands."""
 
     status: str = "PENDING"
@@ -43,11 +42,10 @@ class NodeState:
 PENDING = NodeState()
 
 
-@dataclass(frozen=True, slots=True)
-class FanState:
+class FanState(NamedTuple):
     """The children of one fan-out, in numbers: neither the engine's work nor its memory grows with the width."""
 
-    count: int
+    width: int
     cursor: int = 0
     """Children below this index exist."""
     completed: int = 0
@@ -58,16 +56,14 @@ class FanState:
         return self.cursor - self.completed - self.failed
 
 
-@dataclass(frozen=True, slots=True)
-class NodeChange:
+class NodeChange(NamedTuple):
     """A node's net move in one decision."""
 
     before: NodeState
     state: NodeState
 
 
-@dataclass(frozen=True, slots=True)
-class AttemptRecord:
+class AttemptRecord(NamedTuple):
     """How an attempt ended; becomes one row for ever."""
 
     key: Key
@@ -80,8 +76,7 @@ class AttemptRecord:
     error: dict[str, Any] | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class NewTask:
+class NewTask(NamedTuple):
     """An attempt to hand out; `queue` and `timeout_seconds` may be None = the handler's own."""
 
     key: Key
@@ -94,8 +89,7 @@ class NewTask:
     queue_timeout_seconds: float | None
 
 
-@dataclass(frozen=True, slots=True)
-class Event:
+class Event(NamedTuple):
     """One line of the job's history."""
 
     kind: str
@@ -106,8 +100,7 @@ class Event:
     data: dict[str, Any] | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Timer:
+class Timer(NamedTuple):
     """Wake this job at `at` with `Due(key, attempt, kind)`."""
 
     key: Key

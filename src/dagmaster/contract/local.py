@@ -3,12 +3,9 @@
 from __future__ import annotations
 
 from datetime import datetime
-from typing import Literal, Protocol
+from typing import Protocol
 
 from dagmaster.contract.messages import Key, Message, Task
-
-Place = Literal["now", "soon", "no"]
-"""Room for an attempt: a free slot; a place in a line that moves fast; or none."""
 
 
 class LocalWorker(Protocol):
@@ -16,14 +13,17 @@ class LocalWorker(Protocol):
 
     worker_id: str
 
-    def reserve(self, handler: str, queue: str) -> Place:
-        """Keep room for one attempt, if there is any and the handler is offered."""
+    def reserve(self, handler: str, queue: str) -> bool:
+        """Keep room for one attempt; False when there is none or the handler is not offered."""
 
-    def unreserve(self, handler: str, place: Place) -> None:
+    def unreserve(self, handler: str) -> None:
         """Give the room back: the deciding transaction did not commit."""
 
-    def start(self, task: Task, place: Place) -> None:
-        """Run an attempt in the room that was reserved for it; one that waits says itself when it begins."""
+    def start(self, task: Task) -> None:
+        """Run an attempt in the room that was reserved for it.
+
+        When it began is said with its end, or before that by a message of its own if it lasts.
+        """
 
     def revoke(self, job_id: str, key: Key) -> None:
         """Stop the node's attempt, if it runs here; its report would not be accepted."""

@@ -26,8 +26,7 @@ class Submitted:
     """The job was created and wants its first decision."""
 
 
-@dataclass(frozen=True, slots=True)
-class Started:
+class Started(NamedTuple):
     """A worker began the attempt; its clocks start: so long it may run, and so long its worker may be silent."""
 
     key: Key
@@ -37,8 +36,7 @@ class Started:
     timeout_seconds: float
 
 
-@dataclass(frozen=True, slots=True)
-class Report:
+class Report(NamedTuple):
     """How an attempt ended, said once by the worker that ran it."""
 
     key: Key
@@ -53,8 +51,7 @@ class Report:
     """When its clock started, for an attempt whose start was not said before its end."""
 
 
-@dataclass(frozen=True, slots=True)
-class Published:
+class Published(NamedTuple):
     """The publisher has applied the attempt's effects, or could not. `output` is what a fan-in gathered."""
 
     key: Key
@@ -71,8 +68,7 @@ class Cancel:
     reason: str = ""
 
 
-@dataclass(frozen=True, slots=True)
-class Due:
+class Due(NamedTuple):
     """A deadline of an attempt has passed, by the database's clock."""
 
     key: Key

@@ -8,7 +8,6 @@ from datetime import datetime, timedelta
 from typing import Any, Protocol
 
 from dagmaster.contract.decisions import Decision, JobSnapshot
-from dagmaster.contract.local import Place
 from dagmaster.contract.messages import Key, Task
 
 
@@ -40,8 +39,6 @@ class TaskRow:
 
     task: Task
     claimed_by: str | None
-    place: Place = "no"
-    """In the worker of this process."""
 
 
 @dataclass(frozen=True, slots=True)

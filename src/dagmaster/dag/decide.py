@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Iterable
-from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -58,7 +57,8 @@ CHILDREN_LIVE_MAX = 1_000
 """Children of one fan-out that are handed out at a time when it sets no `max_parallel`."""
 
 ACTIVE = ("DISPATCHED", "RUNNING")
-STARTED_AS = {"timeout": "RUNNING", "lease": "RUNNING", "queue": "DISPATCHED", "retry": "READY"}
+WATCHED = {"timeout": ("RUNNING",), "lease": ("DISPATCHED", "RUNNING"), "queue": ("DISPATCHED",), "retry": ("READY",)}
+"""In which states of a node each kind of timer still means something."""
 
 
 def decide(state: JobState, messages: Iterable[Message], now: datetime) -> Decision:
@@ -110,9 +110,9 @@ class _Work:
 
     def move(self, key: Key, **changes: Any) -> None:
         before = self.node(key)
-        after = replace(before, **changes)
+        after = before._replace(**changes)
         if after.terminal and not before.terminal:
-            after = replace(after, finished_at=self.now, not_before=None)
+            after = after._replace(finished_at=self.now, not_before=None)
             self.tell(key, before, after)
         self.current[key] = after
 
@@ -127,7 +127,7 @@ class _Work:
         assert fan is not None, f"child {key} without its fan-out"
         done = after.status == "COMPLETED"
         counts = {"completed": fan.completed + 1} if done else {"failed": fan.failed + 1}
-        self.decision.fans[key.ordinal] = replace(fan, **counts)
+        self.decision.fans[key.ordinal] = fan._replace(**counts)
         self.fans_moved.add(key.ordinal)
 
     def complete(self, key: Key, output: Any) -> None:
@@ -204,7 +204,7 @@ class _Work:
             return
         self.decision.dropped.append(key)
         if message.started_at is not None and self.node(key).started_at is None:
-            self.current[key] = replace(self.node(key), started_at=message.started_at)
+            self.current[key] = self.node(key)._replace(started_at=message.started_at)
         if message.outcome == "COMPLETED":
             self.accept(message)
         elif message.outcome == "RELEASED":
@@ -237,7 +237,7 @@ class _Work:
 
     def hear_due(self, message: Due) -> None:
         node = self.node(message.key)
-        if node.attempt != message.attempt or node.status != STARTED_AS[message.kind]:
+        if node.attempt != message.attempt or node.status not in WATCHED[message.kind]:
             return
         spec = self.spec(message.key)
         if message.kind == "retry":
@@ -262,7 +262,7 @@ class _Work:
         spent = self.node(key).spent + 1
         retry = self.spec(key).retry
         if may_retry(retry, error, spent):
-            self.current[key] = replace(self.node(key), spent=spent)
+            self.current[key] = self.node(key)._replace(spent=spent)
             seed = f"{self.state.job_id}/{key.ordinal}/{key.item}/{spent}"
             self.again(key, 0.0 if outcome == "LOST" else delay_seconds(retry, spent, seed=seed))
         else:
@@ -385,15 +385,15 @@ class _Work:
             return
         if not self.bears(node, fan):
             self.stop_children(node)
-            self.fail(key, ChildrenFailed(failed=fan.failed, count=fan.count, fan_out=node.id))
-        elif fan.completed + fan.failed == fan.count:
+            self.fail(key, ChildrenFailed(failed=fan.failed, count=fan.width, fan_out=node.id))
+        elif fan.completed + fan.failed == fan.width:
             self.engine_result(
                 key,
                 {
-                    "fan_out_count": fan.count,
-                    "child_node_ids": f"{node.id}__0..{fan.count - 1}"
-                    if fan.count > 100
-                    else [f"{node.id}__{i}" for i in range(fan.count)],
+                    "fan_out_count": fan.width,
+                    "child_node_ids": f"{node.id}__0..{fan.width - 1}"
+                    if fan.width > 100
+                    else [f"{node.id}__{i}" for i in range(fan.width)],
                 },
             )
         else:
@@ -407,14 +407,14 @@ class _Work:
             return False
         if policy.count_max is not None:
             return fan.failed <= policy.count_max
-        return fan.failed <= (policy.share_max or 0.0) * fan.count
+        return fan.failed <= (policy.share_max or 0.0) * fan.width
 
     def hand_out(self, node: Node, fan: FanState) -> None:
         room = (node.max_parallel or CHILDREN_LIVE_MAX) - fan.live
-        upto = min(fan.count, fan.cursor + max(0, room))
+        upto = min(fan.width, fan.cursor + max(0, room))
         if upto == fan.cursor:
             return
-        self.decision.fans[node.ordinal] = replace(fan, cursor=upto)
+        self.decision.fans[node.ordinal] = fan._replace(cursor=upto)
         for index in range(fan.cursor, upto):
             self.dispatch(Key(node.ordinal, index))
 
@@ -496,7 +496,13 @@ class _Work:
         self.decision.events.extend(self.notes)
         live = {key for key, change in self.decision.nodes.items() if change.state.status == "DISPATCHED"}
         self.decision.tasks = [task for task in self.decision.tasks if task.key in live]
+        self.decision.timers = [timer for timer in self.decision.timers if self.still_waits(timer)]
         return self.decision
+
+    def still_waits(self, timer: Timer) -> bool:
+        """The attempt that the timer watches has not ended within this very decision."""
+        node = self.node(timer.key)
+        return node.attempt == timer.attempt and node.status in WATCHED[timer.kind]
 
 
 def node_event(key: Key, before: NodeState, after: NodeState) -> Event:

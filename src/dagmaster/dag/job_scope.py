@@ -17,7 +17,6 @@ class JobScope:
         self.state = state
         self.fresh = fresh
         self.job_id = state.job_id
-        self._items: dict[int, Any] = {}
 
     def inputs(self) -> dict[str, Any]:
         return self.state.inputs
@@ -36,11 +35,11 @@ class JobScope:
         return None
 
     def fan_items(self, node: Node) -> Any:
-        """The items of a fan-out: its source is pure, so it is evaluated again rather than stored."""
-        if node.ordinal not in self._items:
+        """The items of a fan-out: its source is pure, so it is evaluated after a restart rather than stored."""
+        if node.ordinal not in self.state.items:
             assert node.source is not None, f"fan-out {node.id} has no source"
-            self._items[node.ordinal] = node.source(self)
-        return self._items[node.ordinal]
+            self.state.items[node.ordinal] = node.source(self)
+        return self.state.items[node.ordinal]
 
     def for_item(self, key: Key) -> JobScope | ItemScope:
         if key.item < 0:

@@ -33,6 +33,8 @@ class JobState:
     fans: dict[int, FanState] = field(default_factory=dict)
     ended: int = 0
     """How many static nodes are terminal."""
+    items: dict[int, Any] = field(default_factory=dict, compare=False)
+    """The items of each fan-out, once they have been needed: what its source yields never changes."""
 
     def node(self, key: Key) -> NodeState:
         return self.nodes.get(key, PENDING)

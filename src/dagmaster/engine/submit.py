@@ -24,7 +24,6 @@ from dagmaster.db.connect import Pool
 from dagmaster.db.shards import SHARD_COUNT
 from dagmaster.errors import IdempotencyConflict
 
-
 SOUND_MAX = 1_000
 _SOUND: dict[tuple[str, tuple[tuple[str, int], ...]], list[HandlerSpec]] = {}
 """Definitions found sound, with the very handlers they were checked against: what is kept here keeps its identity."""

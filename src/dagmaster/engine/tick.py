@@ -4,18 +4,17 @@ from __future__ import annotations
 
 import traceback
 from collections.abc import Callable, Mapping
-from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from time import monotonic
 
 import structlog
 
-from dagmaster.contract.decisions import Decision, JobSnapshot, NewTask, NodeChange, Timer
+from dagmaster.contract.decisions import Decision, JobSnapshot, NewTask, Timer
 from dagmaster.contract.handlers import HandlerSpec
 from dagmaster.contract.local import LocalWorker
 from dagmaster.contract.messages import ATTEMPT_LEASE, Due, Failed, Key, Message, Task
 from dagmaster.contract.store import Batch, EngineStore, Fence, InboxRow, TaskRow
-from dagmaster.dag.decide import decide, node_event
+from dagmaster.dag.decide import decide
 from dagmaster.dag.graph import Graph
 from dagmaster.dag.restore import restore
 from dagmaster.dag.state import JobState
@@ -131,7 +130,7 @@ class Tick:
             if attempt == timer.attempt and until <= now:
                 heard.setdefault(job_id, []).append(Due(timer.key, timer.attempt, "lease"))
             elif attempt == timer.attempt:
-                self.timers.set(job_id, replace(timer, at=until))
+                self.timers.set(job_id, timer._replace(at=until))
 
     def is_live(self, job_id: str, timer: Timer) -> bool:
         node = self.jobs[job_id].node(timer.key)
@@ -345,12 +344,9 @@ class Tick:
             timeout_seconds=new.timeout_seconds or spec.timeout_seconds,
             queued_at=now,
         )
-        place = "no" if self.worker is None or new.attempt > 1 else self.worker.reserve(task.handler, task.queue)
-        if self.worker is None or place == "no":
-            return TaskRow(task, None)
-        if place == "now":
-            mark_running(decision, new.key, now)
-        return TaskRow(task, self.worker.worker_id, place)
+        if new.attempt == 1 and self.worker is not None and self.worker.reserve(task.handler, task.queue):
+            return TaskRow(task, self.worker.worker_id)
+        return TaskRow(task, None)
 
     # --- afterwards --------------------------------------------------------------------------------
 
@@ -358,7 +354,7 @@ class Tick:
         """Nothing is started of what was not written."""
         for row in tasks:
             if row.claimed_by is not None and self.worker is not None:
-                self.worker.unreserve(row.task.handler, row.place)
+                self.worker.unreserve(row.task.handler)
 
     def commit(self, batch: Batch) -> None:
         """It is written: take it over into memory, and start what was given to the worker here."""
@@ -379,20 +375,6 @@ class Tick:
                 self.timers.set(job_id, timer)
         for row in batch.tasks:
             if row.claimed_by is not None and self.worker is not None:
-                task = row.task
-                since = batch.now if row.place == "now" else None
-                until = batch.now + batch.lease
-                self.watch(task.job_id, task.key, task.attempt, since, until, task.timeout_seconds)
-                self.worker.start(task, row.place)
+                self.worker.start(row.task)  # its lease is the business of whoever survives this process
         if self.queued and self.worker is not None:
             self.worker.tasks_waiting()
-
-
-def mark_running(decision: Decision, key: Key, now: datetime) -> None:
-    """The attempt is handed to a worker in this very transaction: its net move is to RUNNING."""
-    change = decision.nodes[key]
-    running = replace(change.state, status="RUNNING", started_at=now)
-    decision.nodes[key] = NodeChange(change.before, running)
-    for position, event in enumerate(decision.events):
-        if event.kind == "node" and event.key == key:
-            decision.events[position] = node_event(key, change.before, running)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import Coroutine, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from time import monotonic
 from typing import Any
@@ -14,7 +14,7 @@ import psycopg
 import structlog
 
 from dagmaster.contract.handlers import HandlerSpec
-from dagmaster.contract.local import LocalEngine, Place
+from dagmaster.contract.local import LocalEngine
 from dagmaster.contract.messages import Key, Report, Started, Task
 from dagmaster.db import worker as store
 from dagmaster.db.connect import Pool
@@ -28,7 +28,7 @@ from dagmaster.worker.sweep import Sweeper
 
 POLL_SECONDS = 1.0
 TURN_SECONDS = 0.2
-LINE_SECONDS = 0.3
+LINE_SECONDS = 0.5
 """Light attempts may wait for a thread here while all that wait are done within this time, as far as one can know."""
 LINE_MAX = 1_000
 WAITED_MAX_SECONDS = 2.0
@@ -154,24 +154,27 @@ class Worker:
 
     # --- the engine in the same process --------------------------------------------------------------
 
-    def reserve(self, handler: str, queue: str) -> Place:
+    def reserve(self, handler: str, queue: str) -> bool:
         spec = self.handlers.get(handler)
         if self._stopping or spec is None or queue not in self.queues or self.backlog[spec.isolation]:
-            return "no"
+            return False
         free = self.free[spec.isolation]
         if free < 1 and (spec.isolation != "inline" or -free >= self._line(handler)):
-            return "no"
+            return False
         self.free[spec.isolation] -= 1
-        return "now" if free > 0 else "soon"
+        return True
 
-    def unreserve(self, handler: str, place: Place) -> None:
+    def unreserve(self, handler: str) -> None:
         self.free[self.handlers[handler].isolation] += 1
 
-    def start(self, task: Task, place: Place = "now") -> None:
+    def start(self, task: Task) -> None:
+        self._begin(task, told=False)
+
+    def _begin(self, task: Task, *, told: bool) -> None:
         work = asyncio.create_task(self._run_one(task))
         self.untold[work] = (task.job_id, task.key, task.attempt)
         work.add_done_callback(self.untold.pop)
-        self.running[task.job_id, task.key] = Running(task, work, monotonic(), told=place == "now")
+        self.running[task.job_id, task.key] = Running(task, work, monotonic(), told=told)
 
     def _line(self, handler: str) -> int:
         """How many attempts of a light handler may wait for a thread here: what is done within a moment."""
@@ -223,7 +226,7 @@ class Worker:
             self.free[isolation] += wanted - len(tasks)
             self.backlog[isolation] |= len(tasks) == wanted
             for task in tasks:
-                self.start(task)
+                self._begin(task, told=True)
 
     async def _wait(self) -> None:
         with contextlib.suppress(TimeoutError):
@@ -352,7 +355,7 @@ class Worker:
         except psycopg.DataError as problem:
             log.error("report refused by the database", problem=str(problem))
             error = HandlerOutputInvalid(problem=str(problem)).as_dict()
-            letter.report = replace(letter.report, outcome="FAILED", output=None, error=error, effects=())
+            letter.report = letter.report._replace(outcome="FAILED", output=None, error=error, effects=())
             await self._deliver([letter])
 
     async def _deliver(self, letters: list[Letter]) -> None:
