@@ -4,19 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 from dagmaster.contract.messages import Task
 
 
-@dataclass(frozen=True, slots=True)
-class Outcome:
+class Outcome(NamedTuple):
     """How an attempt ended. Exactly one of output and error is meaningful, by `completed`."""
 
     completed: bool
     output: Any = None
     error: dict[str, Any] | None = None
     effects: tuple[dict[str, Any], ...] = ()
+    seconds: float | None = None
+    """How long the handler took, where that is known better than by whoever waits for it."""
 
 
 @dataclass(frozen=True, slots=True)

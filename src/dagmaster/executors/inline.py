@@ -10,6 +10,7 @@ from collections import deque
 from collections.abc import Callable
 from pathlib import Path
 from queue import SimpleQueue
+from time import monotonic
 from typing import Any
 
 from dagmaster import handlers
@@ -225,8 +226,10 @@ class InlineExecutor:
         )
 
         def attempt() -> Outcome:
+            begun_at = monotonic()
             listener.begun(task)
-            return run_attempt(handler, task, context)
+            outcome = run_attempt(handler, task, context)
+            return outcome._replace(seconds=monotonic() - begun_at)
 
         handler = handlers.load(task.handler)
         job = self._threads.submit(attempt)

@@ -199,21 +199,25 @@ class Worker:
         """Fill the free slots from the queues."""
         for isolation in self.free:
             names = [name for name, spec in self.handlers.items() if spec.isolation == isolation]
-            if self.free[isolation] < 1 or not names:
+            wanted = self._room(isolation, names)
+            if wanted < 1 or not names:
                 continue
-            if isolation == "inline" and self.backlog[isolation]:
-                quick = min((self._line(name) for name in names if name in self.took), default=0)
-            else:
-                quick = 0
             try:
-                await self._claim_kind(isolation, names, quick)
+                await self._claim_kind(isolation, names, wanted)
             except (psycopg.Error, DatabaseUnreachable) as problem:
                 log.warning("nothing claimed", problem=str(problem))
                 return
 
-    async def _claim_kind(self, isolation: str, names: list[str], ahead: int) -> None:
-        """Take all free slots of a kind, then give back those that found no task; a hint meanwhile is not lost."""
-        wanted = self.free[isolation] + ahead
+    def _room(self, isolation: str, names: list[str]) -> int:
+        """How many to claim: all free slots, or half of the line, so that there is room for what comes meanwhile."""
+        free = self.free[isolation]
+        if isolation != "inline" or not self.backlog[isolation]:
+            return free
+        line = min((self._line(name) for name in names if name in self.took), default=0)
+        return max(free, (free + line) // 2)
+
+    async def _claim_kind(self, isolation: str, names: list[str], wanted: int) -> None:
+        """Take that much room, then give back what found no task; a hint meanwhile is not lost."""
         self.free[isolation] -= wanted
         self.backlog[isolation] = False
         tasks: list[Task] = []
@@ -302,8 +306,7 @@ class Worker:
                 self.progressed.pop((task.job_id, task.key), None)
             self.free[spec.isolation] += 1
         if outcome is not None:
-            if here.begun_at is not None:
-                seconds = monotonic() - here.begun_at
+            if (seconds := outcome.seconds) is not None:
                 self.took[task.handler] = min(seconds, self.took.get(task.handler, seconds) * TOOK_FORGOTTEN)
             if not outcome.completed:
                 await asyncio.to_thread(self.sweeper.storage.discard, task.token)
