@@ -74,6 +74,8 @@ class Turn:
 
     now: datetime
     messages: list[InboxRow]
+    publications: bool = False
+    """There are publications to apply, whoever asked for them."""
 
 
 class EngineStore(Protocol):

@@ -48,7 +48,7 @@ class PostgresStore:
         except UNWRITABLE as problem:
             raise DecisionUnwritable(id=_ids(batch), why=f"{type(problem).__name__}: {problem}") from problem
         assert found is not None
-        return Turn(found[0], [_message(row) for row in found[1] or ()])
+        return Turn(found[0], [_message(row) for row in found[1] or ()], bool(found[2]))
 
     async def load(self, job_ids: Sequence[str]) -> list[JobSnapshot]:
         """In one snapshot of the database; ended children of fan-outs come as numbers only."""

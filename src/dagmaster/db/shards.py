@@ -5,6 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import date, datetime, timedelta
+from typing import Any
+
+from psycopg import AsyncCursor
 
 from dagmaster.db.connect import Connection
 from dagmaster.db.statements import SQL
@@ -20,14 +23,20 @@ class Survey:
     free: list[int]
 
 
-async def renew(conn: Connection, owner: str, liveness_key: int, lease: timedelta) -> dict[int, int]:
-    """Prolong all leases of `owner`; returns the epochs of the shards it still holds."""
-    cursor = await conn.execute(SQL["renew"], {"owner": owner, "liveness_key": liveness_key, "lease": lease})
-    return {row.shard: row.epoch for row in await cursor.fetchall()}
+async def renew(conn: Connection, owner: str, liveness_key: int, lease: timedelta) -> tuple[dict[int, int], Survey]:
+    """Prolong all leases of `owner`; returns the epochs of the shards it still holds, and who else is there."""
+    async with conn.pipeline():
+        held = await conn.execute(SQL["renew"], {"owner": owner, "liveness_key": liveness_key, "lease": lease})
+        seen = await conn.execute(SQL["survey"])
+    return {row.shard: row.epoch for row in await held.fetchall()}, await _survey_of(seen)
 
 
 async def survey(conn: Connection) -> Survey:
-    row = await (await conn.execute(SQL["survey"])).fetchone()
+    return await _survey_of(await conn.execute(SQL["survey"]))
+
+
+async def _survey_of(cursor: AsyncCursor[Any]) -> Survey:
+    row = await cursor.fetchone()
     assert row is not None
     return Survey(row.live, list(row.free))
 

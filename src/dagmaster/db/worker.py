@@ -73,6 +73,13 @@ async def claim(
     ]
 
 
+async def waiting(conn: Connection, queues: Sequence[str]) -> bool:
+    """Whether there is anything to claim in these queues."""
+    row = await (await conn.execute(SQL["waiting_tasks"], {"queues": list(queues)})).fetchone()
+    assert row is not None
+    return bool(row[0])
+
+
 def renew(uri: str, worker_id: str) -> set[tuple[str, Key, int]]:
     """Prolong all leases of the worker on a connection of this call's own; returns the attempts still held."""
     with psycopg.connect(uri, autocommit=True, connect_timeout=CONNECT_TIMEOUT_SECONDS) as conn:

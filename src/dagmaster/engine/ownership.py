@@ -30,8 +30,7 @@ class Ownership:
     async def keep(self, conn: Connection) -> tuple[set[int], set[int]]:
         """Renew, take a fair share, give back the surplus; returns the shards gained and those lost."""
         before = dict(self.epochs)
-        self.epochs = await shards.renew(conn, self.owner, self.liveness_key, LEASE)
-        seen = await shards.survey(conn)
+        self.epochs, seen = await shards.renew(conn, self.owner, self.liveness_key, LEASE)
         share = -(-shards.SHARD_COUNT // max(1, seen.live))
         if len(self.epochs) < share and seen.free:
             room = share - len(self.epochs)

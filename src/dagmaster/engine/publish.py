@@ -28,7 +28,8 @@ from dagmaster.storages.base import Storage
 
 FAILURES_MAX = 5
 DELAY_SECONDS = 2.0
-POLL_SECONDS = 2.0
+POLL_SECONDS = 30.0
+"""Orchestrators look for publications whenever they look into their inbox, and ring."""
 
 log = structlog.get_logger("dagmaster.publish")
 

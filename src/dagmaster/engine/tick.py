@@ -57,7 +57,7 @@ class Tick:
         self.queued = False
         """The last tick put tasks into a queue."""
         self.published = False
-        """The last tick wrote publications."""
+        """There are publications to apply: the last tick wrote some, or saw some."""
         self.unreadable: dict[str, str] = {}
         """Jobs in memory that could not be restored, with the reason; each is given up alone."""
         self.fetched: list[InboxRow] = []
@@ -308,6 +308,7 @@ class Tick:
         self.told = (turn.now, self.clock())
         if look:
             self.fetched = turn.messages
+            self.published |= turn.publications
             self.look = len(turn.messages) >= CONSUMED_BATCH
 
     def decide_alone(self, state: JobState, messages: list[Message], now: datetime) -> Decision:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 from collections.abc import Coroutine, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -26,7 +25,7 @@ from dagmaster.executors.base import Executor, Listener, Outcome
 from dagmaster.worker.lease import Held, LeaseKeeper
 from dagmaster.worker.sweep import Sweeper
 
-POLL_SECONDS = 1.0
+POLL_SECONDS = 2.0
 TURN_SECONDS = 0.2
 LINE_SECONDS = 0.5
 """Light attempts may wait for a thread here while all that wait are done within this time, as far as one can know."""
@@ -200,18 +199,19 @@ class Worker:
         for isolation in self.free:
             names = [name for name, spec in self.handlers.items() if spec.isolation == isolation]
             wanted = self._room(isolation, names)
-            if wanted < 1 or not names:
+            if wanted < 1 or not names or not self.backlog[isolation]:
                 continue
             try:
                 await self._claim_kind(isolation, names, wanted)
             except (psycopg.Error, DatabaseUnreachable) as problem:
                 log.warning("nothing claimed", problem=str(problem))
+                self.backlog[isolation] = True
                 return
 
     def _room(self, isolation: str, names: list[str]) -> int:
         """How many to claim: all free slots, or half of the line, so that there is room for what comes meanwhile."""
         free = self.free[isolation]
-        if isolation != "inline" or not self.backlog[isolation]:
+        if isolation != "inline":
             return free
         line = min((self._line(name) for name in names if name in self.took), default=0)
         return max(free, (free + line) // 2)
@@ -233,10 +233,21 @@ class Worker:
                 self._begin(task, told=True)
 
     async def _wait(self) -> None:
-        with contextlib.suppress(TimeoutError):
+        """Until somebody rings; now and then see whether a hint was lost."""
+        try:
             async with asyncio.timeout(POLL_SECONDS):
                 await self.bell.wait()
+        except TimeoutError:
+            await self._poll()
         self.bell.clear()
+
+    async def _poll(self) -> None:
+        try:
+            async with self.pool.connection() as conn:
+                if await store.waiting(conn, self.queues):
+                    self.backlog = dict.fromkeys(self.backlog, True)
+        except (psycopg.Error, DatabaseUnreachable) as problem:
+            log.warning("queue not seen", problem=str(problem))
 
     async def _turn(self, keeper: LeaseKeeper) -> None:
         """Show the lease keeper that the loop turns."""

@@ -7,7 +7,7 @@ CREATE FUNCTION dagmaster.tick(
     held_by text, touched smallint[], epochs bigint[], at timestamptz, lease interval,
     dropped json, revoked json, nodes json, effects json, tasks json, attempts json, events json, jobs json,
     quarantined json, used json, looked smallint[], look_limit integer,
-    OUT now timestamptz, OUT waiting json
+    OUT now timestamptz, OUT waiting json, OUT publications boolean
 ) LANGUAGE plpgsql AS $$
 BEGIN
     IF touched IS NOT NULL THEN
@@ -76,5 +76,6 @@ BEGIN
                    (SELECT json_build_array(j.digest, j.priority, j.inputs) FROM dagmaster.job j
                     WHERE m.kind = 'submitted' AND j.job_id = m.job_id AND j.status = 'PENDING') AS head
             FROM dagmaster.message m WHERE m.shard = ANY (looked) ORDER BY m.id LIMIT look_limit) AS found;
+        publications := EXISTS (SELECT 1 FROM dagmaster.effect e WHERE e.due_at <= tick.now);
     END IF;
 END $$;

@@ -4,7 +4,7 @@ SELECT clock_timestamp();
 
 -- name: tick
 -- One tick: the fence, everything its decisions wrote, and a look at the inbox. The clock in its answer is the one clock.
-SELECT now, waiting FROM dagmaster.tick(
+SELECT now, waiting, publications FROM dagmaster.tick(
     %(owner)s, %(touched)s::smallint[], %(epochs)s::bigint[], %(at)s::timestamptz, %(lease)s::interval, %(dropped)s::json,
     %(revoked)s::json, %(nodes)s::json, %(effects)s::json, %(tasks)s::json, %(attempts)s::json, %(events)s::json,
     %(jobs)s::json, %(quarantined)s::json, %(used)s::json, %(looked)s::smallint[], %(look_limit)s);
