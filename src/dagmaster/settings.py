@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable
+from datetime import timedelta
 from pathlib import Path
+from typing import Any
 
-from pydantic import Field
+from pydantic import Field, ValidationError
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
-from dagmaster.errors import SettingMissing
+from dagmaster.errors import SettingInvalid, SettingMissing
 
 
 class Settings(BaseSettings):
@@ -37,7 +39,27 @@ class Settings(BaseSettings):
         description="Child processes of a worker.",
     )
     worker_memory_mib: int = Field(default=4096, ge=256, description="Memory of each child process, in MiB.")
+    retention_days: int | None = Field(
+        default=None,
+        ge=1,
+        description="Days for which finished jobs are kept; what they published stays. Unset: for ever.",
+    )
     log_level: str = Field(default="warning", description="debug, info, warning or error; logs go to stderr.")
+
+    def __init__(self, **values: Any) -> None:
+        """Read the environment. Errors: SettingInvalid, naming the first variable that cannot be used."""
+        try:
+            super().__init__(**values)
+        except ValidationError as problem:
+            fault = problem.errors(include_url=False)[0]
+            variable = "DAGMASTER_" + str(fault["loc"][0]).upper()
+            said = fault["msg"].split(",")[0].replace("Input", f"`{fault['input']}`")
+            raise SettingInvalid(variable=variable, problem=said) from None
+
+    @property
+    def retention(self) -> timedelta | None:
+        """For how long finished jobs are kept; None = for ever."""
+        return None if self.retention_days is None else timedelta(days=self.retention_days)
 
     def handler_folders(self, named: Iterable[Path] | None) -> tuple[Path, ...]:
         """The folders named on the command line, else those of DAGMASTER_HANDLERS."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import date, datetime, timedelta
+from datetime import datetime, timedelta
 from typing import Any
 
 from psycopg import AsyncCursor
@@ -80,7 +80,3 @@ async def orchestrators(conn: Connection) -> list[OrchestratorRow]:
 async def hold_liveness(conn: Connection, liveness_key: int) -> None:
     """Hold the session lock that says this process lives; only for a connection of one's own."""
     await conn.execute(SQL["hold_liveness"], {"liveness_key": liveness_key})
-
-
-async def ensure_event_partition(conn: Connection, day: date) -> None:
-    await conn.execute(SQL["ensure_event_partition"], {"day": day})

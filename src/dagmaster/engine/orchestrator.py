@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import Callable, Mapping
-from datetime import UTC, datetime, timedelta
+from datetime import datetime
 from time import monotonic
 
 import psycopg
@@ -16,9 +16,10 @@ from dagmaster.contract.local import LocalWorker
 from dagmaster.contract.messages import Message, Published, Report
 from dagmaster.db import inbox
 from dagmaster.db.connect import Connection, Pool, connect
-from dagmaster.db.engine import PostgresStore, live_jobs, read_clock
+from dagmaster.db.engine import PostgresStore, live_jobs
 from dagmaster.db.notify import EFFECTS, INBOX, TASKS
-from dagmaster.db.shards import ensure_event_partition, hold_liveness
+from dagmaster.db.retention import make_event_partitions
+from dagmaster.db.shards import hold_liveness
 from dagmaster.engine.ownership import RENEW_SECONDS, Ownership, process_name
 from dagmaster.engine.tick import Tick
 from dagmaster.engine.wake import Bell, Notifier, hear
@@ -27,7 +28,6 @@ from dagmaster.errors import DatabaseUnreachable, OwnershipLost, StaleState
 POLL_ACTIVE_SECONDS = 1.0
 POLL_IDLE_SECONDS = 2.0
 RECONNECT_SECONDS = 0.5
-PARTITIONS_AHEAD_DAYS = 3
 
 log = structlog.get_logger("dagmaster.engine")
 
@@ -133,7 +133,7 @@ class Orchestrator:
             self.ticks.forget(gained)
             jobs = await live_jobs(conn, sorted(gained))
             await self.ticks.take(store, await store.load(jobs) if jobs else [])
-            await self._make_partitions(conn)
+            await make_event_partitions(conn)
             log.info("shards gained", count=len(gained), first=first)
         if self.ownership.epochs:
             self.ready.set()
@@ -187,8 +187,3 @@ class Orchestrator:
 
     async def _hold_liveness(self, conn: Connection) -> None:
         await hold_liveness(conn, self.ownership.liveness_key)
-
-    async def _make_partitions(self, conn: Connection) -> None:
-        today = (await read_clock(conn)).astimezone(UTC).date()
-        for ahead in range(PARTITIONS_AHEAD_DAYS):
-            await ensure_event_partition(conn, today + timedelta(days=ahead))

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+from datetime import timedelta
 
 from dagmaster.catalog.embedded import EmbeddedCatalog
 from dagmaster.db.connect import open_pool
 from dagmaster.db.notify import EFFECTS, INBOX
+from dagmaster.engine.housekeeping import Housekeeper
 from dagmaster.engine.orchestrator import Orchestrator
 from dagmaster.engine.publish import Publisher
 from dagmaster.engine.wake import Notifier, hear
@@ -14,8 +16,11 @@ from dagmaster.handlers.manifest import KnownHandlers, bundled_specs
 from dagmaster.storages import open_storage
 
 
-async def run_orchestrator(uri: str, storage: str, stop: asyncio.Event) -> None:
-    """An orchestrator process: decides until it is told to stop, then hands its shards over."""
+async def run_orchestrator(uri: str, storage: str, stop: asyncio.Event, keep: timedelta | None = None) -> None:
+    """An orchestrator process: decides until it is told to stop, then hands its shards over.
+
+    `keep` is how long finished jobs are kept; None keeps them for ever.
+    """
     pool = await open_pool(uri)
     known = KnownHandlers(bundled_specs(), uri)
     try:
@@ -27,14 +32,18 @@ async def run_orchestrator(uri: str, storage: str, stop: asyncio.Event) -> None:
             asyncio.create_task(orchestrator.run()),
             asyncio.create_task(publisher.run()),
         ]
-        listener = asyncio.create_task(hear(uri, [EFFECTS], publisher.bell.ring))
+        beside = [
+            asyncio.create_task(hear(uri, [EFFECTS], publisher.bell.ring)),
+            asyncio.create_task(Housekeeper(pool, keep).run()),
+        ]
         stopped = asyncio.create_task(stop.wait())
         await asyncio.wait([*parts, stopped], return_when=asyncio.FIRST_COMPLETED)
         publisher.stop()
         orchestrator.stop()
         await asyncio.gather(*parts)
-        listener.cancel()
-        await asyncio.gather(listener, return_exceptions=True)
+        for task in beside:
+            task.cancel()
+        await asyncio.gather(*beside, return_exceptions=True)
         await notifier.flush()
     finally:
         known.close()

@@ -94,8 +94,3 @@ ORDER BY job_id, ordinal, item LIMIT %(limit)s;
 -- The children of one fan-out that did not complete, in the order of their items.
 SELECT item, error FROM dagmaster.node
 WHERE job_id = %(job_id)s::uuid AND ordinal = %(ordinal)s AND item >= 0 AND status <> 'COMPLETED' ORDER BY item;
-
--- name: tidy_progress
--- Progress of attempts that have ended.
-DELETE FROM dagmaster.progress p WHERE NOT EXISTS (
-    SELECT 1 FROM dagmaster.task t WHERE t.job_id = p.job_id AND t.ordinal = p.ordinal AND t.item = p.item);
