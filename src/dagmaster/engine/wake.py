@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 from collections.abc import Callable
 
 import psycopg
@@ -19,19 +18,32 @@ log = structlog.get_logger("dagmaster.wake")
 
 
 class Bell:
-    """Rung from anywhere in the process, waited for by one loop; cleared before the loop looks, so no ring is lost."""
+    """Rung from anywhere in the event loop, waited for by one task; cleared before it looks, so no ring is lost."""
 
     def __init__(self) -> None:
-        self._event = asyncio.Event()
+        self._rung = False
+        self._waiter: asyncio.Future[None] | None = None
 
     def ring(self) -> None:
-        self._event.set()
+        self._rung = True
+        self._wake()
 
     async def wait(self, timeout_seconds: float) -> None:
         """Return at the next ring, or after the timeout."""
-        with contextlib.suppress(TimeoutError):
-            await asyncio.wait_for(self._event.wait(), timeout_seconds)
-        self._event.clear()
+        if not self._rung:
+            loop = asyncio.get_running_loop()
+            self._waiter = loop.create_future()
+            alarm = loop.call_later(timeout_seconds, self._wake)
+            try:
+                await self._waiter
+            finally:
+                alarm.cancel()
+                self._waiter = None
+        self._rung = False
+
+    def _wake(self) -> None:
+        if self._waiter is not None and not self._waiter.done():
+            self._waiter.set_result(None)
 
 
 class Notifier:

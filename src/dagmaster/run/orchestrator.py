@@ -13,6 +13,7 @@ from dagmaster.engine.orchestrator import Orchestrator
 from dagmaster.engine.publish import Publisher
 from dagmaster.engine.wake import Notifier, hear
 from dagmaster.handlers.manifest import KnownHandlers, bundled_specs
+from dagmaster.run.garbage import calm_garbage_collector
 from dagmaster.storages import open_storage
 
 
@@ -27,6 +28,7 @@ async def run_orchestrator(uri: str, storage: str, stop: asyncio.Event, keep: ti
         orchestrator = Orchestrator(uri, pool, known)
         publisher = Publisher(pool, open_storage(storage), EmbeddedCatalog(pool))
         notifier = Notifier(pool)
+        calm_garbage_collector()
         publisher.on_applied = lambda: notifier.tell(INBOX)
         parts = [
             asyncio.create_task(orchestrator.run()),

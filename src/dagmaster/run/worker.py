@@ -19,6 +19,7 @@ from dagmaster.executors.limits import Limits
 from dagmaster.executors.processes import ProcessExecutor
 from dagmaster.handlers.manifest import bundled_specs
 from dagmaster.handlers.outside import Outside
+from dagmaster.run.garbage import calm_garbage_collector
 from dagmaster.storages import open_storage
 from dagmaster.worker.sweep import Sweeper
 from dagmaster.worker.worker import Worker
@@ -79,6 +80,7 @@ async def run_worker(plan: WorkerPlan, stop: asyncio.Event) -> None:
     pool = await open_pool(plan.uri)
     try:
         worker = await make_worker(plan, pool)
+        calm_garbage_collector()
         listener = asyncio.create_task(hear(plan.uri, [TASKS], worker.tasks_waiting))
         running = asyncio.create_task(worker.run())
         stopped = asyncio.create_task(stop.wait())
