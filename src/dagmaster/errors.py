@@ -7,7 +7,9 @@ carries the stable `code`, whether a retry helps, and the default remedy; the pl
 
 from __future__ import annotations
 
+import errno
 import inspect
+import os
 from collections.abc import Iterator
 from typing import Any, ClassVar
 
@@ -401,7 +403,7 @@ class OutOfMemory(HandlerError):
 
     code = "OOM"
     retryable = True
-    remedy = "Give the handler a larger memory class or the data a smaller piece."
+    remedy = "Give the worker more with DAGMASTER_WORKER_MEMORY_MIB, or the task a smaller piece of the data."
     explanation = "The child process met its memory limit; the host and the worker are not affected."
 
 
@@ -563,6 +565,18 @@ class CatalogInvalid(HandlerError):
 
     code = "CATALOG_INVALID"
     explanation = "Documents are checked before they are published; an invalid one is never shown."
+
+
+def means_disk_full(problem: BaseException) -> bool:
+    """Whether an error of the system, or of a library that only passes its words on, says that no space is left."""
+    cause: BaseException | None = problem
+    while cause is not None:
+        if isinstance(cause, OSError) and cause.errno in (errno.ENOSPC, errno.EDQUOT):
+            return True
+        if os.strerror(errno.ENOSPC).lower() in str(cause).lower():
+            return True
+        cause = cause.__cause__
+    return False
 
 
 def all_errors() -> Iterator[type[DagmasterError]]:

@@ -29,12 +29,19 @@ class Program:
 
     def __init__(self, data: Path) -> None:
         self.data = data
+        self.through: tuple[str, ...] = ()
+        """What the program is started through, such as `unshare`."""
         self.environment = {name: value for name, value in os.environ.items() if not name.startswith("DAGMASTER_")}
         self.environment |= {"DAGMASTER_DATA": str(data), "COLUMNS": "200"}
 
     def run(self, *words: str, timeout: float = 120) -> subprocess.CompletedProcess[str]:
         return subprocess.run(
-            [PROGRAM, *words], env=self.environment, capture_output=True, text=True, timeout=timeout, check=False
+            [*self.through, PROGRAM, *words],
+            env=self.environment,
+            capture_output=True,
+            text=True,
+            timeout=timeout,
+            check=False,
         )
 
     def json(self, *words: str, code: int = 0, timeout: float = 120) -> Any:
@@ -48,7 +55,7 @@ class Program:
         """`dagmaster up` in a process group of its own; killed at the end if it still runs."""
         with (self.data.parent / f"{self.data.name}.log").open("a+") as log:
             process = subprocess.Popen(
-                [PROGRAM, "up", *words],
+                [*self.through, PROGRAM, "up", *words],
                 env=self.environment,
                 stdout=subprocess.PIPE,
                 stderr=log,

@@ -6,6 +6,7 @@ import time
 
 import pytest
 
+from dagmaster.dag.findings import Finding, render
 from dagmaster.dag.yaml_source import read_yaml
 
 
@@ -89,3 +90,16 @@ def test_keys_and_values_know_their_place() -> None:
     assert value is not None and (value.line, value.column) == (2, 7)  # noqa: PT018  # the first half is for mypy
     assert key is not None and (key.line, key.column) == (2, 3)  # noqa: PT018
     assert inner is not None and (inner.line, inner.column) == (2, 11)  # noqa: PT018
+
+
+def test_of_a_long_line_the_part_around_the_fault_is_shown() -> None:
+    (finding,) = read_yaml("a: [" + "1, " * 3000 + ".nan, 2]", "w.yaml").findings
+    excerpt, carets = render(finding).splitlines()[2:4]
+    assert len(excerpt) < 200
+    assert excerpt[carets.index("^") : carets.rindex("^") + 1] == ".nan"
+    assert finding.as_dict()["excerpt"] is None
+
+
+def test_finding_is_the_same_after_its_way_through_json() -> None:
+    (finding,) = read_yaml("a: .nan", "w.yaml").findings
+    assert Finding.from_dict(finding.as_dict()) == finding

@@ -16,6 +16,7 @@ from dagmaster.handlers.base import Context, Output, Params, handler
 
 HOME = f"file:{__file__}"
 MIB = 1024 * 1024
+HOARD: list[bytearray] = []
 DEAF = "import signal, time; signal.signal(signal.SIGTERM, signal.SIG_IGN); print('deaf', flush=True); time.sleep(600)"
 
 
@@ -114,6 +115,13 @@ def segfault(params: Given, ctx: Context) -> Said:
 @handler("test.allocate")
 def allocate(params: Given, ctx: Context) -> Said:
     return Said(value=len(bytearray(params.number * MIB)))
+
+
+@handler("test.hoard")
+def hoard(params: Given, ctx: Context) -> Said:
+    """Takes memory until there is none, and keeps it."""
+    while True:
+        HOARD.append(bytearray(8 * MIB))
 
 
 @handler("test.write")

@@ -214,6 +214,12 @@ async def test_more_memory_than_allowed_is_oom_and_less_is_not(pool: Pools) -> N
         assert (await run(executor, "test.allocate", number=64)).completed
 
 
+async def test_memory_that_an_attempt_kept_is_not_missing_to_the_next(pool: Pools) -> None:
+    async with pool() as executor:
+        assert code_of(await run(executor, "test.hoard")) == "OOM"
+        assert (await run(executor, "test.allocate", number=64)).completed
+
+
 async def test_kill_from_outside_is_oom(pool: Pools) -> None:
     async with pool() as executor:
         heard = Heard()

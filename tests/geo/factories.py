@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import struct
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +10,7 @@ import numpy as np
 import rasterio
 from numpy.typing import NDArray
 from rasterio.enums import ColorInterp
-from rasterio.transform import from_bounds
+from rasterio.transform import Affine, from_bounds
 
 BOUNDS = (10.0, 50.0, 11.0, 51.0)
 SHAPE = (120, 160)
@@ -62,4 +63,47 @@ def make_raster(
         made.write(data)
         if mask is not None:
             made.write_mask(mask)
+    return path
+
+
+def sparse(path: Path, side: int) -> None:
+    """A square raster without a single block."""
+    with rasterio.open(
+        path, "w", driver="GTiff", width=side, height=side, count=1, dtype="uint8", crs="EPSG:4326", tiled=True,
+        transform=Affine(1e-5, 0, 10, 0, -1e-5, 51), sparse_ok=True, nodata=0, blockxsize=4096, blockysize=4096,
+        bigtiff="yes",
+    ):  # fmt: skip
+        pass
+
+
+def bomb(path: Path, side: int) -> None:
+    """A square raster whose tiles all lie at one place in the file."""
+    block = 4096
+    side = side // block * block
+    profile = {"driver": "GTiff", "count": 1, "dtype": "uint8", "crs": "EPSG:4326", "tiled": True, "compress": "deflate",
+               "transform": Affine(1e-5, 0, 10, 0, -1e-5, 51), "blockxsize": block, "blockysize": block}  # fmt: skip
+    with rasterio.open(path, "w", width=side, height=side, sparse_ok=True, **profile) as made:
+        made.write(np.full((1, block, block), 7, "uint8"), window=((0, block), (0, block)))
+    content = bytearray(path.read_bytes())
+    start = struct.unpack_from("<I", content, 4)[0]
+    entries = struct.unpack_from("<H", content, start)[0]
+    for entry in range(start + 2, start + 2 + 12 * entries, 12):
+        tag, kind, count, place = struct.unpack_from("<HHII", content, entry)
+        if tag in (324, 325) and count > 1:
+            code = "<H" if kind == 3 else "<I"
+            size = struct.calcsize(code)
+            first = struct.unpack_from(code, content, place)[0]
+            for number in range(count):
+                struct.pack_into(code, content, place + number * size, first)
+    path.write_bytes(content)
+
+
+def declaring(path: Path, side: int) -> Path:
+    """The header of a square raster of that many pixels a side, in one strip, and no pixel behind it."""
+    entries = [
+        (256, 4, side), (257, 4, side), (258, 3, 8), (259, 3, 1), (262, 3, 1), (273, 4, 8), (277, 3, 1), (278, 4, side),
+        (279, 4, 0),
+    ]  # fmt: skip
+    body = b"".join(struct.pack("<HHII", tag, kind, 1, value) for tag, kind, value in entries)
+    path.write_bytes(b"II*\0" + struct.pack("<IH", 8, len(entries)) + body + bytes(100))
     return path

@@ -76,6 +76,25 @@ def test_lossless_tiers_keep_every_pixel(source: Path, target: Path, dtype: str,
         assert made.overview_levels == result.overviews(1) == [2]
 
 
+@pytest.mark.parametrize(
+    ("width", "height", "block"),
+    [(512, 513, 256), (1024, 1030, 256), (1025, 1030, 256), (512, 512, 512), (1026, 1030, 512), (513, 900, 512)],
+)
+def test_no_level_is_taken_for_strips(source: Path, target: Path, width: int, height: int, block: int) -> None:
+    """rio-cogeo does so with a level that is exactly one block wide and higher."""
+    write(make_raster(source, noise(1, shape=(height, width))), target)
+    with rasterio.open(target) as result:
+        assert result.block_shapes == [(block, block)]
+
+
+def test_level_that_can_only_be_taken_for_strips_is_no_fault(source: Path, target: Path) -> None:
+    make_raster(source, noise(1, shape=(2100, 1024)))
+    write_cog(source, target, crs=LONLAT, target_crs=LONLAT, raster_type="unknown", tier="analysis")
+    assert cog_validate(target, quiet=True)[1] == ["Overview of index 0 is not tiled"]
+    with rasterio.open(target) as result:
+        assert result.block_shapes == [(512, 512)]
+
+
 def test_checksum_and_size_are_those_of_the_file(source: Path, target: Path) -> None:
     made = write(make_raster(source, terrain()), target)
     assert made.sha256 == hashlib.sha256(target.read_bytes()).hexdigest()

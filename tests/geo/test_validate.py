@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import resource
-import struct
 from pathlib import Path
 from typing import Any
 
@@ -17,8 +16,9 @@ from rasterio.transform import Affine
 
 from dagmaster import errors
 from dagmaster.geo.raster.crs import parse_crs, same
+from dagmaster.geo.raster.header import declared_size
 from dagmaster.geo.raster.validate import Validated, validate
-from geo.factories import make_raster, noise, terrain
+from geo.factories import bomb, declaring, make_raster, noise, sparse, terrain
 
 COMPOUND = (
     'COMPD_CS["UTM + height",PROJCS["WGS 84 / UTM zone 33N",GEOGCS["WGS 84",DATUM["WGS_1984",'
@@ -114,6 +114,29 @@ def test_declared_pixels_above_the_limit_are_refused_before_any_is_read(path: Pa
     assert validate(path, declared_bytes_max=3 * 120 * 160).facts.declared_bytes == 3 * 120 * 160
 
 
+@pytest.mark.parametrize("side", [2**31 - 1, 2**31, 2**32 - 1])
+def test_more_pixels_than_gdal_counts_are_refused_as_such(path: Path, side: int) -> None:
+    with pytest.raises(errors.RasterTooLarge) as caught:
+        validate(declaring(path, side))
+    assert f"{side * side / 2**30:,.1f} GiB" in caught.value.message
+
+
+@pytest.mark.parametrize(
+    "options", [{}, {"bigtiff": "yes"}, {"endianness": "BIG"}, {"endianness": "BIG", "bigtiff": "yes"}]
+)
+def test_declared_size_is_read_from_every_kind_of_header(path: Path, options: dict[str, Any]) -> None:
+    assert declared_size(make_raster(path, **options)) == (160, 120)
+
+
+@pytest.mark.parametrize(
+    "content",
+    [b"", b"II*\0", b"II*\0\x08\0\0\0", b"II+\0\x08\0\0\0" + b"\xff" * 8, b"MM\0*" + b"\xff" * 40, b"words " * 9],
+)
+def test_header_that_is_none_declares_nothing(path: Path, content: bytes) -> None:
+    path.write_bytes(content)
+    assert declared_size(path) is None
+
+
 def test_huge_sparse_header_is_refused(path: Path) -> None:
     sparse(path, 1_000_000)
     with pytest.raises(errors.RasterTooLarge):
@@ -132,38 +155,6 @@ def test_sparse_raster_may_declare_more_than_it_holds(path: Path) -> None:
     sparse(path, 40_000)
     with pytest.raises(errors.RasterEmpty):  # so it was read, and the gate let it through
         validate(path)
-
-
-def sparse(path: Path, side: int) -> None:
-    """A square raster without a single block."""
-    with rasterio.open(
-        path, "w", driver="GTiff", width=side, height=side, count=1, dtype="uint8", crs="EPSG:4326", tiled=True,
-        transform=Affine(1e-5, 0, 10, 0, -1e-5, 51), sparse_ok=True, nodata=0, blockxsize=4096, blockysize=4096,
-        bigtiff="yes",
-    ):  # fmt: skip
-        pass
-
-
-def bomb(path: Path, side: int) -> None:
-    """A square raster whose tiles all lie at one place in the file."""
-    block = 4096
-    side = side // block * block
-    profile = {"driver": "GTiff", "count": 1, "dtype": "uint8", "crs": "EPSG:4326", "tiled": True, "compress": "deflate",
-               "transform": Affine(1e-5, 0, 10, 0, -1e-5, 51), "blockxsize": block, "blockysize": block}  # fmt: skip
-    with rasterio.open(path, "w", width=side, height=side, sparse_ok=True, **profile) as made:
-        made.write(np.full((1, block, block), 7, "uint8"), window=((0, block), (0, block)))
-    content = bytearray(path.read_bytes())
-    start = struct.unpack_from("<I", content, 4)[0]
-    entries = struct.unpack_from("<H", content, start)[0]
-    for entry in range(start + 2, start + 2 + 12 * entries, 12):
-        tag, kind, count, place = struct.unpack_from("<HHII", content, entry)
-        if tag in (324, 325) and count > 1:
-            code = "<H" if kind == 3 else "<I"
-            size = struct.calcsize(code)
-            first = struct.unpack_from(code, content, place)[0]
-            for number in range(count):
-                struct.pack_into(code, content, place + number * size, first)
-    path.write_bytes(content)
 
 
 def test_reading_is_bounded_in_memory(path: Path) -> None:

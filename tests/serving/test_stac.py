@@ -3,48 +3,12 @@
 from __future__ import annotations
 
 import random
-from collections.abc import AsyncIterator
-from datetime import UTC, datetime
-from pathlib import Path
 from typing import Any
 
 import httpx
 import pytest
-from fastapi import FastAPI
 
-from catalog.cogs import cog
-from dagmaster.catalog.documents import collection_document, item_document
-from dagmaster.catalog.embedded import EmbeddedCatalog
-from dagmaster.db.connect import open_pool
-from dagmaster.serving.app import with_serving
-from dagmaster.serving.tiler import Tiler
-from dagmaster.storages import open_storage
-
-FENCE = "019b0000-0000-7000-8000-000000000000-4-0-1"
-HOST = "https://maps.example:8443"
-
-
-@pytest.fixture
-async def client(database_uri: str, tmp_path: Path) -> AsyncIterator[httpx.AsyncClient]:
-    """Two collections with three items of different years; files `box-1/a.tif` and `box-1/page.html`."""
-    pool = await open_pool(database_uri)
-    catalog = EmbeddedCatalog(pool)
-    for name in ("a", "b"):
-        await catalog.put_collection(collection_document(name), FENCE)
-    for collection, item, year in (("a", "one", 2019), ("a", "two", 2020), ("b", "three", 2021)):
-        document = item_document(
-            item, collection, cog(), href_for=lambda box, path: f"/assets/{box}/{path}",
-            now=datetime(2026, 1, 1, tzinfo=UTC), moment=datetime(year, 1, 1, tzinfo=UTC),
-        )  # fmt: skip
-        await catalog.put_item(collection, document, FENCE)
-    (tmp_path / "box-1").mkdir()
-    (tmp_path / "box-1" / "a.tif").write_bytes(bytes(range(100)))
-    (tmp_path / "box-1" / "page.html").write_text("<script>")
-    app = with_serving(FastAPI(), catalog, open_storage(f"file:{tmp_path}"), Tiler(tmp_path / "tiler"))
-    transport = httpx.ASGITransport(app=app, raise_app_exceptions=False)
-    async with httpx.AsyncClient(transport=transport, base_url=HOST) as client:
-        yield client
-    await pool.close()
+from serving.conftest import HOST
 
 
 def ids(page: dict[str, Any]) -> list[str]:
@@ -155,19 +119,20 @@ BAD_QUERIES = [
 @pytest.mark.parametrize("query", BAD_QUERIES)
 async def test_bad_query_is_refused(client: httpx.AsyncClient, query: str) -> None:
     answer = await client.get(f"/stac/search?{query}")
-    assert answer.status_code in (400, 422), answer.text
+    assert answer.status_code == 400, answer.text
     assert answer.headers["content-type"] == "application/problem+json"
 
 
 @pytest.mark.parametrize(
     "body",
     ["", "{", "[]", "null", "1", '"x"', '{"bbox": [1]}', '{"bbox": "x"}', '{"ids": ["\\u0000"]}', '{"ids": ["\\ud800"]}', '{"limit": 0}',
-     '{"token": 1}', '{"token": "x"}', '{"datetime": 5}', '{"datetime": "x"}', '{"intersects": {"type": "Point", "coordinates": [0, 0]}}', '{"intersects": 5}',
+     '{"token": 1}', '{"token": "x"}', '{"datetime": 5}', '{"datetime": "x"}', '{"intersects": {"type": "Point", "coordinates": [0]}}', '{"intersects": 5}',
      '{"bbox": [0, 0, 1e400, 1]}', '{"bbox": [0, 5, 1, 1]}', '{"collections": "a"}', "[" * 100000],
 )  # fmt: skip
 async def test_bad_body_is_refused(client: httpx.AsyncClient, body: str) -> None:
     answer = await client.post("/stac/search", content=body, headers={"Content-Type": "application/json"})
-    assert answer.status_code in (400, 422), answer.text
+    assert answer.status_code == 400, answer.text
+    assert answer.json()["code"] in ("QUERY_INVALID", "REQUEST_INVALID", "REQUEST_REFUSED")
 
 
 async def test_nothing_that_is_asked_breaks_the_service(client: httpx.AsyncClient) -> None:
@@ -191,8 +156,19 @@ async def test_nothing_that_is_asked_breaks_the_service(client: httpx.AsyncClien
         "9999-12-31T23:59:59-23:59",
         "0001-01-01T00:00:00+23:59",
     ]
-    for name in ("bbox", "datetime", "limit", "token", "ids", "collections"):
-        for _ in range(60):
+    for name in (
+        "bbox",
+        "datetime",
+        "limit",
+        "token",
+        "ids",
+        "collections",
+        "intersects",
+        "filter",
+        "sortby",
+        "fields",
+    ):
+        for _ in range(40):
             value = "".join(luck.choices(pieces, k=luck.randint(0, 7)))
             for path in ("/stac/search", "/stac/collections/a/items"):
                 answer = await client.get(path, params={name: value})
@@ -247,6 +223,7 @@ async def test_head_tells_size_ranges_and_tag(client: httpx.AsyncClient) -> None
     "path",
     [
         "box-1/none.tif",
+        "box-1/secret.tif",
         "none/a.tif",
         "box-1/../box-1/a.tif",
         "box-1/%2e%2e/a.tif",

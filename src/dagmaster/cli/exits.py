@@ -5,8 +5,10 @@ from __future__ import annotations
 import json
 import os
 import sys
+from collections.abc import Iterator
 from typing import Any
 
+from dagmaster.dag.findings import Finding, render
 from dagmaster.errors import (
     DagmasterError,
     DatabaseUnreachable,
@@ -30,6 +32,7 @@ NOT_FOUND = 5
 CONFLICT = 6
 TIME_LIMIT = 7
 INTERRUPTED = 130
+FINDINGS_SHOWN = 5
 
 CODES: dict[type[DagmasterError], int] = {
     IdempotencyConflict: CONFLICT,
@@ -62,21 +65,31 @@ def say_json(document: Any) -> None:
 
 
 def render_error(error: dict[str, Any]) -> str:
-    """`error[CODE]: fact`, then where, why, and what to do."""
+    """`error[CODE]: fact`, then where, why, and what to do; then the faults that it consists of."""
     lines = [paint("31;1", f"error[{error['code']}]") + f": {error['message']}"]
+    if findings := [problem for problem in error.get("problems") or [] if "severity" in problem]:
+        return "\n".join([*lines, *_findings(findings, error)])
     if error.get("where"):
         lines.append(f"  where: {error['where']}")
     elif error.get("node"):
         lines.append(f"  where: node `{error['node']}`")
-    for problem in error.get("problems") or []:
-        if problem.get("message") and problem["message"] != error["message"]:
-            lines.append(f"  - {problem['message']}")
+    problems = error.get("problems") or []
+    if len(problems) > 1:
+        lines += [f"  - {problem['message']} {problem.get('remedy') or ''}".rstrip() for problem in problems]
     if error.get("why"):
         lines.append("  why: " + str(error["why"]).strip().replace("\n", "\n       "))
     if error.get("remedy"):
         helps = "helps" if error.get("retryable") else "does not help"
         lines.append(f"  fix: {error['remedy']}    retry: {helps}")
     return "\n".join(lines)
+
+
+def _findings(findings: list[dict[str, Any]], error: dict[str, Any]) -> Iterator[str]:
+    """The first findings of the static check, each with its own place and fix."""
+    for finding in findings[:FINDINGS_SHOWN]:
+        yield "\n" + render(Finding.from_dict(finding))
+    if len(findings) > FINDINGS_SHOWN:
+        yield f"\n… and {len(findings) - FINDINGS_SHOWN} more: {error['remedy']}"
 
 
 def error_document(error: DagmasterError) -> dict[str, Any]:

@@ -163,9 +163,10 @@ def workflow_check(
 
     def work() -> int:
         settings = Settings()
-        text, name = definition_text(file, settings.workflow_folders(workflows))
         specs = {**own_handlers(settings, handlers).refuse_faults().specs, **bundled_specs()}
+        name = file
         try:
+            text, name = definition_text(file, settings.workflow_folders(workflows))
             definition = load(text, name)
             findings = [*definition.warnings, *check(definition, specs)]
         except WorkflowInvalid as error:

@@ -216,7 +216,9 @@ def orchestrator() -> None:
 
     async def serve() -> None:
         exits.say("orchestrator running; stop: Ctrl-C")
-        await run_orchestrator(settings.require_database(), settings.require_storage(), stop_on_signals())
+        await run_orchestrator(
+            settings.require_database(), settings.require_storage(), stop_on_signals(), settings.retention
+        )
 
     run_async(serve())
 

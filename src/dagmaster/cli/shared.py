@@ -57,6 +57,7 @@ WorkflowArgument = Annotated[
     str, typer.Argument(metavar="WORKFLOW", help="A workflow's id, or the path of a YAML file.")
 ]
 JobArgument = Annotated[str, typer.Argument(metavar="JOB", help="A job id.")]
+INPUTS_FILE_FIX = 'Let the file hold one JSON object, for example {"message": "hello"}.'
 
 
 def profile(
@@ -73,6 +74,7 @@ def profile(
         memory_mib=settings.worker_memory_mib,
         outside=found,
         workflow_folders=settings.workflow_folders(workflows),
+        keep=settings.retention,
     )
 
 
@@ -113,13 +115,14 @@ def submission(
 
 
 def definition_text(file: str, folders: tuple[Path, ...] = ()) -> tuple[str, str]:
+    """The text of a definition and its file. Errors: WorkflowUnknown; WorkflowInvalid for what is no such text."""
     path = Path(file)
-    if not path.is_file() and (known := library.available(folders).get(file)):
-        path = known
+    if not path.is_file():
+        path = library.place(file, folders)
     try:
-        return path.read_text("utf-8"), str(path)
-    except (OSError, UnicodeDecodeError) as problem:
-        raise WorkflowUnknown(workflow_id=file, why=str(problem)) from problem
+        return library.text(path), str(path)
+    except OSError as problem:
+        raise WorkflowUnknown(workflow_id=file, why=problem.strerror, remedy=f"Make {file} readable.") from problem
 
 
 def given_inputs(pairs: list[str], file: Path | None) -> dict[str, Any]:
@@ -128,13 +131,15 @@ def given_inputs(pairs: list[str], file: Path | None) -> dict[str, Any]:
         try:
             given = json.loads(file.read_text("utf-8"))
         except (OSError, ValueError) as problem:
-            raise InputInvalid(name="--inputs", problem=f"{file} cannot be read as JSON: {problem}") from problem
+            said = f"{file} cannot be read as JSON: {problem}"
+            raise InputInvalid(name="--inputs", problem=said, remedy=INPUTS_FILE_FIX) from problem
         if not isinstance(given, dict):
-            raise InputInvalid(name="--inputs", problem=f"{file} holds no JSON object")
+            raise InputInvalid(name="--inputs", problem=f"{file} holds no JSON object", remedy=INPUTS_FILE_FIX)
     for pair in pairs:
         key, equals, value = pair.partition("=")
         if not equals or not key:
-            raise InputInvalid(name=pair, problem="an input is written KEY=VALUE")
+            fix = f"Write it as -i {key or 'KEY'}=VALUE"
+            raise InputInvalid(name=pair, problem="an input is written KEY=VALUE", remedy=fix)
         given[key] = value
     return given
 
@@ -161,7 +166,8 @@ def print_job(job: JobBody, *, as_json: bool) -> int:
         Console().print(job_table(job))
         print(f"\njob {job.job_id}  {job.status}")
         if job.error:
-            exits.say(exits.render_error(job.error.model_dump()))
+            error = job.error.model_dump()
+            exits.say(exits.render_error(error | {"remedy": error["remedy"].replace("JOB", job.job_id)}))
     return {"FAILED": exits.FAILED, "CANCELLED": exits.FAILED}.get(job.status, exits.COMPLETED)
 
 
@@ -175,11 +181,11 @@ def stop_on_signals() -> asyncio.Event:
 def run_async(work: Coroutine[Any, Any, int | None], *, as_json: bool = False) -> None:
     """Run a command to its exit code; every error leaves as a message or a JSON document, never as a traceback."""
     set_up_logs(Settings().log_level)
-    _end(lambda: asyncio.run(_until_terminated(work)), as_json=as_json)
+    end(lambda: asyncio.run(_until_terminated(work)), as_json=as_json)
 
 
 def run_plain(work: Callable[[], int], *, as_json: bool) -> None:
-    _end(work, as_json=as_json)
+    end(work, as_json=as_json)
 
 
 async def _until_terminated(work: Awaitable[int | None]) -> int | None:
@@ -190,7 +196,8 @@ async def _until_terminated(work: Awaitable[int | None]) -> int | None:
     return await work
 
 
-def _end(work: Callable[[], int | None], *, as_json: bool) -> None:
+def end(work: Callable[[], int | None], *, as_json: bool) -> None:
+    """Do the work and leave with its exit code; an error is said as a message, or as a JSON document."""
     try:
         code = work() or exits.COMPLETED
     except DagmasterError as error:

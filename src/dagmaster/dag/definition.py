@@ -18,7 +18,7 @@ from dagmaster.dag.faults import explained
 from dagmaster.dag.findings import Finding, errors, near_miss, refuse
 from dagmaster.dag.model import INPUTS_MAX, NODE_MODELS, NODES_MAX, AnyNode, Defaults, Head, Input
 from dagmaster.dag.normal_form import LATER_TYPES, NormalForm
-from dagmaster.dag.yaml_source import Path, Source, read_yaml
+from dagmaster.dag.yaml_source import BYTES_MAX, Path, Source, read_yaml, too_large
 
 M = TypeVar("M", bound=BaseModel)
 NODE_ID_MESSAGE = "letters, digits, `_` and `-`, not starting with `_`, at most 128"
@@ -76,16 +76,22 @@ class Definition:
 
 def load(text: str | bytes, file_name: str) -> Definition:
     """Read a workflow file; `WorkflowInvalid` carries every fault of its form as `facts["findings"]`."""
-    if isinstance(text, bytes):
-        try:
-            text = text.decode("utf-8")
-        except UnicodeDecodeError as problem:
-            empty = Source(file_name, [])
-            refuse([empty.finding("YAML_INVALID", "the file is not UTF-8 text", why=str(problem))])
-            raise
-    source = read_yaml(text, file_name)
+    source = read_yaml(as_text(text, file_name) if isinstance(text, bytes) else text, file_name)
     refuse(source.findings)
     return _read(source)
+
+
+def as_text(content: bytes, file_name: str) -> str:
+    """The text of a workflow file. Errors: WorkflowInvalid for what is too long, or no text."""
+    empty = Source(file_name, [])
+    if len(content) > BYTES_MAX:
+        refuse([too_large(empty)])
+    try:
+        return content.decode("utf-8")
+    except UnicodeDecodeError as problem:
+        fix = "save it as UTF-8 text"
+        refuse([empty.finding("YAML_INVALID", "the file is not UTF-8 text", why=str(problem), fix=fix)])
+        raise
 
 
 def from_document(document: dict[str, Any]) -> Definition:

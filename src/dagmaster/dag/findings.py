@@ -8,13 +8,15 @@ from __future__ import annotations
 import difflib
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, Literal, Self
 
 from dagmaster.errors import WorkflowInvalid
 
 FIX_COLUMN = 67
 """Where `retry:` stands on the line of the fix."""
 CARETS_MAX = 60
+EXCERPT_LENGTH_MAX = 160
+"""Of a longer line, a part around the fault is shown."""
 NOTE_LENGTH_MAX = 90
 """A longer cause gets a line of its own instead of standing behind the carets."""
 
@@ -90,7 +92,18 @@ class Finding:
             "file": self.file,
             "line": self.line,
             "column": self.column,
+            "excerpt": self.excerpt if self.excerpt is None or len(self.excerpt) <= EXCERPT_LENGTH_MAX else None,
+            "width": self.width,
         }
+
+    @classmethod
+    def from_dict(cls, document: dict[str, Any]) -> Self:
+        """The finding whose JSON form this is."""
+        known = {name: document.get(name) for name in ("file", "line", "column", "node", "why", "excerpt")}
+        return cls(
+            document["severity"], document["code"], document["message"], fix=document.get("remedy"),
+            width=document.get("width", 1), **known,
+        )  # fmt: skip
 
 
 def render(finding: Finding) -> str:
@@ -119,6 +132,9 @@ def _pointed(excerpt: str, column: int, width: int, note: str | None) -> list[st
     text = excerpt.rstrip()
     shown = text.lstrip()
     at = max(0, column - 1 - (len(text) - len(shown)))
+    if len(shown) > EXCERPT_LENGTH_MAX:
+        start = max(0, at - EXCERPT_LENGTH_MAX // 2)
+        shown, at = shown[start : start + EXCERPT_LENGTH_MAX], at - start
     carets = "^" * max(1, min(width, CARETS_MAX))
     return [f"   |  {shown}", f"   |  {' ' * at}{carets}{' ' + note if note else ''}"]
 
@@ -136,10 +152,11 @@ def refuse(findings: Sequence[Finding]) -> None:
     first = faults[0]
     raise WorkflowInvalid(
         where=first.where,
-        why="; ".join(f"{fault.code}: {fault.message}" for fault in faults[:5]),
-        remedy=first.fix if len(faults) == 1 and first.fix else None,
+        why=first.why if len(faults) == 1 else None,
+        remedy=first.fix if len(faults) == 1 and first.fix else f"dagmaster workflow check {first.file or 'FILE'}",
         node=first.node,
-        count=len(faults),
+        count="an error" if len(faults) == 1 else f"{len(faults)} errors",
+        first=first.message,
         findings=list(findings),
     )
 

@@ -31,9 +31,10 @@ def resolve_inputs(definition: Definition, given: dict[str, Any]) -> dict[str, A
             try:
                 found[name] = fitted(value, declared)
             except DoesNotFit as problem:
-                refused.append(InputInvalid(name=name, problem=problem.problem, remedy=problem.remedy))
+                remedy = problem.remedy or _list_inputs(definition)
+                refused.append(InputInvalid(name=name, problem=problem.problem, remedy=remedy))
     if refused:
-        raise _together(refused)
+        raise _together(refused, definition)
     return found
 
 
@@ -85,7 +86,11 @@ def _missing(name: str, definition: Definition, declared: Input) -> InputMissing
     return InputMissing(name=name, remedy=f"Give it: -i {name}=VALUE{what}")
 
 
-def _together(refused: list[Refused]) -> Refused:
+def _list_inputs(definition: Definition) -> str:
+    return f"dagmaster workflow show {definition.workflow_id} lists the inputs with their types."
+
+
+def _together(refused: list[Refused], definition: Definition) -> Refused:
     """One error for all; a single problem keeps its own class."""
     problems = [
         {"name": error.facts["name"], "code": error.code, "message": error.message, "remedy": error.remedy}
@@ -94,6 +99,5 @@ def _together(refused: list[Refused]) -> Refused:
     if len(refused) == 1:
         refused[0].facts["problems"] = problems
         return refused[0]
-    remedy = " ".join(dict.fromkeys(error.remedy for error in refused))
     summary = " ".join(error.message for error in refused).rstrip(".")
-    return InputsInvalid(count=len(refused), summary=summary, problems=problems, remedy=remedy)
+    return InputsInvalid(count=len(refused), summary=summary, problems=problems, remedy=_list_inputs(definition))

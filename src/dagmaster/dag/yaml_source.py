@@ -31,6 +31,8 @@ BYTES_MAX = 256 * 1024
 DEPTH_MAX = 32
 VALUES_MAX = 10_000
 FINDINGS_MAX = 100
+SYNTAX_FIX = "mend the syntax here, or just before"
+TOO_LARGE_FIX = "let one fan_out make the many children, or split the workflow"
 DIGITS_MAX = 100
 """A longer number is a mistake or an attack; no param needs it."""
 
@@ -146,10 +148,8 @@ def _placed(
 def read_yaml(text: str, file: str) -> Source:
     """Read one document. All faults are in `findings`; with an error among them `data` is not to be used."""
     source = Source(file, text.splitlines())
-    if (size := len(text.encode("utf-8", "surrogatepass"))) > BYTES_MAX:
-        source.findings.append(
-            source.finding("YAML_TOO_LARGE", f"the file has {size} bytes; at most {BYTES_MAX} are read")
-        )
+    if len(text.encode("utf-8", "surrogatepass")) > BYTES_MAX:
+        source.findings.append(too_large(source))
         return source
     try:
         _Builder(source, _events(text)).document()
@@ -157,13 +157,20 @@ def read_yaml(text: str, file: str) -> Source:
         mark = problem.problem_mark
         place = source.at(mark.line, mark.column, 1) if mark is not None else None
         words = " ".join(part for part in (problem.context, problem.problem) if part)
-        source.findings.append(_placed(file, place, "error", "YAML_INVALID", f"the file is not YAML: {words}"))
+        source.findings.append(
+            _placed(file, place, "error", "YAML_INVALID", f"the file is not YAML: {words}", fix=SYNTAX_FIX)
+        )
     except yaml.YAMLError as problem:
         words = " ".join(str(problem).split())
-        source.findings.append(source.finding("YAML_INVALID", f"the file is not YAML: {words}"))
+        source.findings.append(source.finding("YAML_INVALID", f"the file is not YAML: {words}", fix=SYNTAX_FIX))
     except _Stop:
         pass
     return source
+
+
+def too_large(source: Source) -> Finding:
+    """The finding for a file of more bytes than are read."""
+    return source.finding("YAML_TOO_LARGE", f"the file is larger than {BYTES_MAX} bytes", fix=TOO_LARGE_FIX)
 
 
 def _events(text: str) -> Iterator[Event]:
@@ -292,7 +299,9 @@ class _Builder:
     def count(self, event: NodeEvent, depth: int) -> None:
         self.values += 1
         if self.values > VALUES_MAX:
-            self.report(event, "YAML_TOO_LARGE", f"the file has more than {VALUES_MAX} values", stop=True)
+            self.report(
+                event, "YAML_TOO_LARGE", f"the file has more than {VALUES_MAX} values", fix=TOO_LARGE_FIX, stop=True
+            )
         if depth > DEPTH_MAX:
             self.report(event, "YAML_TOO_LARGE", f"the file is nested deeper than {DEPTH_MAX} levels", stop=True)
 

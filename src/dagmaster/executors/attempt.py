@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-import errno
 import math
+import resource
 import tempfile
+import traceback
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -23,8 +24,10 @@ from dagmaster.errors import (
     HandlerOutputInvalid,
     OutOfMemory,
     ParamsInvalid,
+    means_disk_full,
 )
 from dagmaster.executors.base import Outcome
+from dagmaster.executors.limits import MIB
 from dagmaster.handlers.base import Handler
 from dagmaster.storages.base import Storage
 
@@ -100,11 +103,25 @@ def _error_of(problem: BaseException) -> dict[str, Any]:
     if isinstance(problem, DagmasterError):
         return problem.as_dict()
     if isinstance(problem, MemoryError):
-        return OutOfMemory(limit_mib="its allowance of").as_dict()
-    if isinstance(problem, OSError) and problem.errno == errno.ENOSPC:
-        return DiskFull(where_full=problem.filename or "scratch").as_dict()
+        return _out_of_memory().as_dict()
+    if means_disk_full(problem):
+        return DiskFull(where_full="the worker's disk", why=str(problem)).as_dict()
     # An error of no class of ours: said with its type, retried by default.
-    return HandlerError(f"{type(problem).__name__}: {problem}", retryable=True).as_dict()
+    return HandlerError(f"{type(problem).__name__}: {problem}", why=_raised_at(problem), retryable=True).as_dict()
+
+
+def _raised_at(problem: BaseException) -> str | None:
+    """The line of code that gave up."""
+    frames = traceback.extract_tb(problem.__traceback__)
+    return f"raised at {frames[-1].filename}:{frames[-1].lineno}, in {frames[-1].name}" if frames else None
+
+
+def _out_of_memory() -> OutOfMemory:
+    """With the limit that this process was born with; a thread of the worker has none of its own."""
+    limit, _ = resource.getrlimit(resource.RLIMIT_DATA)
+    if limit == resource.RLIM_INFINITY:
+        return OutOfMemory("The attempt needed more memory than there is.")
+    return OutOfMemory(limit_mib=limit // MIB)
 
 
 def _params(handler: Handler[Any, Any], task: Task) -> Any:

@@ -168,7 +168,7 @@ class ProcessExecutor:
         talk = asyncio.create_task(self._relay_output(child, task, listener))
         try:
             outcome = await self._converse(child, task, own, shared, listener)
-            return outcome, await self._heard_out(talk)
+            return outcome, await self._heard_out(talk) and not _ran_out_of_memory(outcome)
         except ChildGone:
             code = await child.process.wait()
             await self._heard_out(talk)
@@ -303,3 +303,8 @@ class ProcessExecutor:
         self._cleaning.add(doing)
         doing.add_done_callback(self._cleaning.discard)
         await asyncio.shield(doing)
+
+
+def _ran_out_of_memory(outcome: Outcome) -> bool:
+    """What filled the child's memory may still be there, and the next attempt would pay for it."""
+    return outcome.error is not None and outcome.error["code"] == OutOfMemory.code

@@ -5,10 +5,12 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
+import shutil
 import socket
 from collections.abc import AsyncIterator, Iterator, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
 from dataclasses import dataclass
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -24,12 +26,14 @@ from dagmaster.db.connect import open_pool
 from dagmaster.db.embedded import EmbeddedPostgres
 from dagmaster.db.lockfile import DataFolderLock
 from dagmaster.db.migrate import migrate
+from dagmaster.engine.housekeeping import Housekeeper
 from dagmaster.engine.orchestrator import Orchestrator
 from dagmaster.engine.ownership import process_name
 from dagmaster.engine.publish import Publisher
-from dagmaster.errors import PortInUse
+from dagmaster.errors import DataFolderUnusable, PortInUse
 from dagmaster.handlers.manifest import KnownHandlers, bundled_specs
 from dagmaster.handlers.outside import Outside
+from dagmaster.run.garbage import calm_garbage_collector
 from dagmaster.run.worker import WorkerPlan, make_worker
 from dagmaster.serving.app import with_serving
 from dagmaster.serving.tiler import Tiler
@@ -41,6 +45,9 @@ LOCAL_WORKER = "local-"
 DRAIN_SECONDS = 3
 REMEMBERED = "handlers.json"
 GUARD_SECONDS = 0.5
+MIB = 1024 * 1024
+FIRST_START_MIB = 128
+"""A new database has about 40 MiB, and writes as much again before it answers."""
 
 log = structlog.get_logger("dagmaster.local")
 
@@ -66,13 +73,15 @@ async def local_profile(
     memory_mib: int,
     outside: Outside | None = None,
     workflow_folders: tuple[Path, ...] = (),
+    keep: timedelta | None = None,
 ) -> AsyncIterator[Running]:
-    """Start everything, yield its address, stop everything.
+    """Start everything, yield its address, stop everything. `keep` is how long finished jobs are kept; None = for ever.
 
     Errors: DataFolderInUse, DataFolderUnusable, PortInUse, DatabaseStartFailed.
     """
     async with AsyncExitStack() as stack:
         lock = stack.enter_context(DataFolderLock(data))
+        check_space(data)
         sock = stack.enter_context(listening_socket(port))
         url = f"http://{LOOPBACK}:{sock.getsockname()[1]}"
         postgres = stack.enter_context(EmbeddedPostgres(data))
@@ -117,6 +126,9 @@ async def local_profile(
         guard = asyncio.create_task(_keep_alive(postgres))
         guard.add_done_callback(lambda done: _tell(done, failed))
         stack.callback(guard.cancel)
+        housekeeper = asyncio.create_task(Housekeeper(pool, keep).run())
+        housekeeper.add_done_callback(lambda done: _tell(done, failed))
+        stack.push_async_callback(_stop_part, housekeeper, housekeeper.cancel)
         for part, stop in (
             (publisher.run(), publisher.stop),
             (orchestrator.run(), orchestrator.stop),
@@ -127,6 +139,7 @@ async def local_profile(
             task.add_done_callback(lambda done: _tell(done, failed))
             stack.push_async_callback(_stop_part, task, stop)
         await _up([orchestrator.ready, server.up], failed)
+        calm_garbage_collector()
         lock.publish(url)
         yield Running(url, data, data / "storage", postgres.uri, failed)
 
@@ -150,11 +163,24 @@ class Server(uvicorn.Server):
         self.should_exit = True
 
 
+def check_space(data: Path) -> None:
+    """A first start makes a database, which on a full disk would end half-way. Errors: DataFolderUnusable."""
+    free_mib = shutil.disk_usage(data).free // MIB
+    if free_mib < FIRST_START_MIB and not any(data.glob("postgres*")):
+        raise DataFolderUnusable(
+            data=data,
+            problem=f"no space left for a new database: {free_mib} MiB are free, {FIRST_START_MIB} MiB are needed",
+            remedy="Free space there, or name a folder on another disk with --data.",
+        )
+
+
 @contextmanager
 def listening_socket(port: int | None) -> Iterator[socket.socket]:
     """A bound loopback socket; a free port when none is named. Errors: PortInUse."""
     with socket.socket() as sock:
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        # asyncio does it only for sockets that name their protocol; without it, the end of an answer comes 40 ms late.
+        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         try:
             sock.bind((LOOPBACK, port or 0))
         except OSError as problem:
@@ -193,6 +219,7 @@ async def _up(events: list[asyncio.Event], failed: asyncio.Future[None]) -> None
     await asyncio.wait(waited, return_when=asyncio.FIRST_COMPLETED)
     if failed.done():
         ready.cancel()
+        await asyncio.gather(ready, return_exceptions=True)
         failed.result()
 
 
@@ -203,5 +230,5 @@ def _tell(done: asyncio.Task[None], failed: asyncio.Future[None]) -> None:
 
 async def _stop_part(task: asyncio.Task[None], stop: object) -> None:
     stop()  # type: ignore[operator]  # a bound method without arguments
-    with contextlib.suppress(Exception):
+    with contextlib.suppress(Exception, asyncio.CancelledError):
         await task

@@ -8,6 +8,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from dagmaster.catalog.base import Catalog
 from dagmaster.serving.assets import create_assets_app
+from dagmaster.serving.cors import Public
 from dagmaster.serving.stac import create_stac_app
 from dagmaster.serving.tiler import Tiler
 from dagmaster.serving.tiles import create_tiles_app
@@ -15,13 +16,13 @@ from dagmaster.storages.base import Storage
 
 
 def with_serving(rest: ASGIApp, catalog: Catalog, storage: Storage, tiler: Tiler) -> ASGIApp:
-    """`/stac`, `/assets` and `/tiles`; everything else, and the lifespan, is `rest`'s."""
+    """`/stac`, `/assets` and `/tiles`, open to pages of any origin; everything else, and the lifespan, is `rest`'s."""
     return Dispatcher(
         rest,
         {
-            "/stac": create_stac_app(catalog),
-            "/assets": create_assets_app(storage),
-            "/tiles": create_tiles_app(catalog, storage, tiler),
+            "/stac": Public(create_stac_app(catalog)),
+            "/assets": Public(create_assets_app(catalog, storage)),
+            "/tiles": Public(create_tiles_app(catalog, storage, tiler)),
         },
     )
 

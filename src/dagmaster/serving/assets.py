@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import re
 from pathlib import PurePosixPath
+from urllib.parse import quote
 
 from anyio import to_thread
 from fastapi import FastAPI, Request
 from fastapi.responses import FileResponse, Response
 
+from dagmaster.catalog.base import Catalog
 from dagmaster.errors import FileNotFound, NotFound
-from dagmaster.storages.base import Storage
+from dagmaster.serving.links import ASSETS
+from dagmaster.serving.queries import storable
+from dagmaster.storages.base import ObjectInfo, Storage
 from dagmaster.web import problems
 
 MEDIA_TYPES = {
@@ -33,18 +37,21 @@ RANGES = re.compile(rf"bytes={ONE}(,{ONE})*", re.IGNORECASE | re.ASCII)
 """What RFC 9110 calls a valid range; any other header is to be ignored."""
 
 
-def create_assets_app(storage: Storage) -> FastAPI:
-    """`/{container}/{path}` of the storage."""
+def create_assets_app(catalog: Catalog, storage: Storage) -> FastAPI:
+    """`/{container}/{path}` of the storage, where an item or a collection of the catalog names it as its asset."""
     app = FastAPI(title="dagmaster assets", openapi_url=None, docs_url=None, redoc_url=None)
     problems.install(app)
 
     @app.api_route("/{container}/{path:path}", methods=["GET", "HEAD"])
     async def asset(request: Request, container: str, path: str) -> Response:
+        nothing = NotFound(noun="file", id=f"{container}/{path}", remedy="/stac lists what is published.")
+        href = f"{ASSETS}{container}/{quote(path)}"
+        if not storable(href) or not await catalog.publishes(href):
+            raise nothing
         try:
-            place = await to_thread.run_sync(storage.locate, container, path)
-            info = await to_thread.run_sync(storage.head, container, path)
+            place, info = await to_thread.run_sync(found_in, storage, container, path)
         except FileNotFound as error:
-            raise NotFound(noun="file", id=f"{container}/{path}", remedy="/stac lists what is published.") from error
+            raise nothing from error
         tag = f'"{int(info.modified_at * 1e6):x}-{info.size_bytes:x}"'
         headers = HEADERS | {"ETag": tag}
         if tag in [each.strip().removeprefix("W/") for each in request.headers.get("If-None-Match", "").split(",")]:
@@ -55,3 +62,8 @@ def create_assets_app(storage: Storage) -> FastAPI:
         return FileResponse(place, headers=headers, media_type=media_type)
 
     return app
+
+
+def found_in(storage: Storage, container: str, path: str) -> tuple[str, ObjectInfo]:
+    """Address and facts of a file. Errors: FileNotFound."""
+    return storage.locate(container, path), storage.head(container, path)

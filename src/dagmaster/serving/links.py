@@ -7,6 +7,8 @@ from urllib.parse import quote
 
 JSON = "application/json"
 GEOJSON = "application/geo+json"
+ASSETS = "/assets/"
+"""Where files of ours begin; so they are stored, and made absolute when they are served."""
 WRITTEN_HERE = frozenset({"self", "root", "parent", "collection", "items", "item", "tilejson"})
 """Relations that are worked out anew; what is stored under them is left out."""
 

@@ -56,6 +56,15 @@ class TilerUnavailable(DagmasterError):
     explanation = "Rasters are drawn by a process of its own. It did not start, or died twice over the same request."
 
 
+class TilerLate(DagmasterError):
+    """The picture was not drawn within {seconds} s."""
+
+    code = "TILER_LATE"
+    retryable = True
+    remedy = "Ask again, or for a deeper zoom; a raster without overviews is slow to draw as a whole."
+    explanation = "Rasters are drawn by a process of its own, which is given up on after this time."
+
+
 class Tiler:
     """The drawing process, and requests to it."""
 
@@ -67,13 +76,13 @@ class Tiler:
         self._client: httpx.AsyncClient | None = None
 
     async def get(self, path: str, query: list[tuple[str, str]]) -> httpx.Response:
-        """What the process answers. A request that it died over is sent once more. Errors: TilerUnavailable."""
+        """What the process answers; what it died over is sent once more. Errors: TilerUnavailable, TilerLate."""
         for _ in range(TRIES):
             client = await self._running()
             try:
                 return await client.get(f"{path}?{urlencode(query)}")
             except httpx.TimeoutException as problem:
-                raise TilerUnavailable(why="It did not answer in time.") from problem
+                raise TilerLate(seconds=f"{ANSWER_SECONDS_MAX:g}") from problem
             except httpx.TransportError as problem:
                 log.warning("the drawing process left a request unanswered", why=type(problem).__name__)
         raise TilerUnavailable(why="It died over this request.")

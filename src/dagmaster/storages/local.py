@@ -14,7 +14,7 @@ import unicodedata
 from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
 
-from dagmaster.errors import FileNotFound, PathRefused, StorageError
+from dagmaster.errors import DiskFull, FileNotFound, PathRefused, StorageError, means_disk_full
 from dagmaster.storages.base import ObjectInfo
 
 STAGED = ".staged"
@@ -43,7 +43,13 @@ class LocalStorage:
 
     def fetch(self, container: str, path: str, target: Path) -> int:
         source = self._existing(container, path)
-        shutil.copyfile(source, target)
+        try:
+            shutil.copyfile(source, target)
+        except OSError as problem:
+            target.unlink(missing_ok=True)
+            if means_disk_full(problem):
+                raise DiskFull(where_full="the scratch folder") from problem
+            raise
         return target.stat().st_size
 
     def stage(self, source: Path, container: str, path: str, token: str) -> str:
@@ -56,8 +62,10 @@ class LocalStorage:
                 shutil.copyfileobj(reader, writer, COPY_BYTES)
                 writer.flush()
                 os.fsync(writer.fileno())
-        except BaseException:
+        except BaseException as problem:
             target.unlink(missing_ok=True)  # half a file on a full disk helps nobody
+            if means_disk_full(problem):
+                raise DiskFull(where_full="the storage", remedy="Free space in the storage.") from problem
             raise
         _flush_folder(target.parent)
         return f"{token}/{container}/{path}"

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from types import MappingProxyType
 from typing import Any
 
 import structlog
@@ -36,9 +37,10 @@ MEDIA_TYPE = "application/problem+json"
 log = structlog.get_logger("dagmaster.web")
 
 
-def status_of(error: DagmasterError) -> int:
+def status_of(error: DagmasterError, own: Mapping[type[DagmasterError], int] = MappingProxyType({})) -> int:
     """The status of the nearest class in the table; 500 for what is nobody's request's fault."""
-    return next((STATUSES[cls] for cls in type(error).__mro__ if cls in STATUSES), 500)
+    table = {**STATUSES, **own}
+    return next((table[cls] for cls in type(error).__mro__ if cls in table), 500)
 
 
 def problem_of(error: DagmasterError, status: int) -> Problem:
@@ -85,16 +87,21 @@ def document(app: FastAPI) -> Callable[[], dict[str, Any]]:
     return openapi
 
 
-def install(app: FastAPI) -> None:
-    """Let every error of the app leave as a problem document."""
+def install(
+    app: FastAPI, *, malformed: int = 422, statuses: Mapping[type[DagmasterError], int] = MappingProxyType({})
+) -> None:
+    """Let every error of the app leave as a problem document.
+
+    `statuses` are those of classes that this surface knows of, `malformed` that of requests no model accepts.
+    """
     app.openapi = document(app)  # type: ignore[method-assign]  # the way FastAPI offers
 
     @app.exception_handler(DagmasterError)
     async def known(request: Request, error: DagmasterError) -> JSONResponse:
-        return answer(problem_of(error, status_of(error)))
+        return answer(problem_of(error, status_of(error, statuses)))
 
     @app.exception_handler(RequestValidationError)
-    async def malformed(request: Request, error: RequestValidationError) -> JSONResponse:
+    async def unreadable(request: Request, error: RequestValidationError) -> JSONResponse:
         faults = [_fault(fault) for fault in error.errors()]
         first = faults[0] if faults else {"pointer": "", "message": "unreadable"}
         return answer(
@@ -102,7 +109,7 @@ def install(app: FastAPI) -> None:
                 code="REQUEST_INVALID",
                 type="urn:dagmaster:error:REQUEST_INVALID",
                 title="Request invalid",
-                status=422,
+                status=malformed,
                 message=f"{first['pointer'] or 'the body'}: {first['message']}",
                 detail=f"{len(faults)} fault(s) in the request",
                 remedy="Correct the fields named in `problems`; /openapi.json describes them.",

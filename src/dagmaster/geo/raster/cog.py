@@ -28,13 +28,15 @@ from rasterio.vrt import WarpedVRT
 from rasterio.windows import Window
 from rio_cogeo.cogeo import cog_validate
 
-from dagmaster.errors import CogInvalid, CorruptedFile, DiskFull, ReprojectionFailed
+from dagmaster.errors import CogInvalid, CorruptedFile, DiskFull, InvalidFormat, ReprojectionFailed, means_disk_full
 from dagmaster.geo.raster.crs import horizontal, lonlat_bounds, same, short
 from dagmaster.geo.raster.detect import resampling
 from dagmaster.geo.raster.grid import Grid, is_north_up, target_grid
 from dagmaster.geo.raster.inspect import open_raster, words_of
+from dagmaster.geo.raster.scan import scan
 
 BLOCK_PIXELS = 512
+STRIP_PIXELS = 512
 CACHE_BYTES = 256 * 1024 * 1024
 WARP_BYTES = 16 * 1024 * 1024
 """Samples that are warped at a time."""
@@ -42,6 +44,10 @@ WARP_SHARE = 0.5
 """How much of the progress laying a raster onto its grid counts for."""
 POLL_SECONDS = 0.25
 JPEG_QUALITY = 85
+FULL_BYTES = 1024 * 1024
+"""A disk with less than this is full, for what we write."""
+NEEDED_SHARE = 2
+"""Pixels and masks, and overviews twice, when packing makes none of them smaller, as a share of the pixels."""
 FAILURES = (RasterioError, CPLE_BaseError, ValueError, OverflowError, OSError)
 CODECS = {"visualization": {"jpeg"}, "analysis": {"deflate"}, "archive": {"zstd"}}
 """The codecs that each tier is content with."""
@@ -84,9 +90,9 @@ def write_cog(
         else:
             with in_place(raster, target, crs, target_crs, raster_type, on_progress) as (ready, begun):
                 _convert(ready, target, options, source.name, lambda share: on_progress(begun + share * (0.97 - begun)))
-        valid, errors, _ = cog_validate(target, quiet=True)
-    if not valid:
-        raise CogInvalid(problem="; ".join(errors))
+        faults = faults_of(target)
+    if faults:
+        raise CogInvalid(problem="; ".join(faults))
     on_progress(1.0)
     return describe(target, applied, copied=copied)
 
@@ -141,7 +147,7 @@ def in_place(
             grid = target_grid(raster, crs, target_crs)
             lay(raster, laid, grid, crs, target_crs, raster_type, lambda share: on_progress(share * WARP_SHARE))
         except FAILURES as problem:
-            raise_if_full(problem)
+            raise_if_full(problem, target.parent)
             raise ReprojectionFailed(
                 path=name, target_crs=short(target_crs), problem=words_of(problem, name)
             ) from problem
@@ -228,7 +234,7 @@ def creation_options(raster: DatasetReader, tier: str, raster_type: str) -> dict
     if ColorInterp.palette in raster.colorinterp:
         overview = "mode"
     options: dict[str, Any] = {
-        "blocksize": BLOCK_PIXELS, "num_threads": "ALL_CPUS", "bigtiff": "IF_SAFER", "overview_resampling": overview,
+        "num_threads": "ALL_CPUS", "bigtiff": "IF_SAFER", "overview_resampling": overview,
         # Those of the source may be lossy, or resampled as suits another type.
         "overviews": "IGNORE_EXISTING",
     }  # fmt: skip
@@ -238,6 +244,37 @@ def creation_options(raster: DatasetReader, tier: str, raster_type: str) -> dict
         return options | {"compress": "JPEG", "quality": JPEG_QUALITY}
     level = {"compress": "ZSTD", "level": 9} if tier == "archive" else {"compress": "DEFLATE", "level": 1}
     return options | level | {"predictor": _predictor(dtype)}
+
+
+def block_pixels(width: int, height: int) -> int:
+    """The side of a block, such that validators take no level for strips, where that can be had.
+
+    rio-cogeo does so with any level that is exactly one block wide and higher than STRIP_PIXELS.
+    """
+    for side in (BLOCK_PIXELS, BLOCK_PIXELS // 2):
+        wide, high = width, height
+        while max(wide, high) > side and (wide != side or high <= STRIP_PIXELS):
+            wide, high = wide // 2, high // 2
+        if wide != side or high <= STRIP_PIXELS:
+            return side
+    return BLOCK_PIXELS
+
+
+def faults_of(path: Path) -> list[str]:
+    """What rio-cogeo has against the file, but for what it only takes for strips."""
+    _, faults, _ = cog_validate(path, quiet=True)
+    return [fault for fault in faults if "not tiled" not in fault or not _is_tiled(path)]
+
+
+def _is_tiled(path: Path) -> bool:
+    """Whether every level has square blocks of a tile's size."""
+    with open_raster(path) as raster:
+        levels = [{}, *({"overview_level": level} for level in range(len(raster.overviews(1))))]
+    for level in levels:
+        with rasterio.open(path, driver="GTiff", **level) as raster:
+            if not {(BLOCK_PIXELS, BLOCK_PIXELS)}.issuperset(raster.block_shapes):
+                return False
+    return True
 
 
 def _predictor(dtype: str) -> int:
@@ -253,6 +290,10 @@ def _convert(
     What the driver meets in the source is the source's damage.
     """
     failed: list[BaseException] = []
+    free = shutil.disk_usage(target.parent).free
+    with open_raster(ready) as raster:
+        expected = raster.width * raster.height * sum(np.dtype(each).itemsize for each in raster.dtypes)
+        options = options | {"blocksize": block_pixels(raster.width, raster.height)}
 
     def work() -> None:
         try:
@@ -261,8 +302,6 @@ def _convert(
         except FAILURES as problem:
             failed.append(problem)
 
-    with open_raster(ready) as raster:
-        expected = raster.width * raster.height * sum(np.dtype(each).itemsize for each in raster.dtypes)
     worker = threading.Thread(target=work, name="cog", daemon=True)
     worker.start()
     while worker.is_alive():
@@ -271,15 +310,33 @@ def _convert(
             written = sum(file.stat().st_size for file in target.parent.glob(f"{target.name}*") if file != ready)
             on_progress(min(0.95, written / expected))
     if failed:
-        raise_if_full(failed[0])
+        raise_if_full(failed[0], target.parent)
+        if free < NEEDED_SHARE * expected and reads(ready):
+            raise disk_full(
+                f"{free / 2**20:,.0f} MiB were free for the result of {expected / 2**20:,.0f} MiB of pixels."
+            )
         why = words_of(failed[0], ready)
         raise CorruptedFile(path=name, problem="it could not be converted", why=why) from failed[0]
 
 
-def raise_if_full(problem: BaseException) -> None:
-    """Errors: DiskFull, when that is what GDAL's words mean."""
-    if "no space left" in words_of(problem, "").lower():
-        raise DiskFull(where_full="the scratch folder") from problem
+def raise_if_full(problem: BaseException, folder: Path) -> None:
+    """GDAL seldom tells why a write failed, so the disk is asked too. Errors: DiskFull."""
+    if means_disk_full(problem) or shutil.disk_usage(folder).free < FULL_BYTES:
+        raise disk_full(words_of(problem, folder)) from problem
+
+
+def disk_full(why: str) -> DiskFull:
+    return DiskFull(where_full="the scratch folder", why=why)
+
+
+def reads(path: Path) -> bool:
+    """Whether every block of the file can be read, so that what failed was not its fault."""
+    try:
+        with open_raster(path) as raster:
+            scan(raster, path)
+    except (CorruptedFile, InvalidFormat):
+        return False
+    return True
 
 
 def describe(path: Path, tier: str, *, copied: bool) -> Cog:

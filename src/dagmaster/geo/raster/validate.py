@@ -17,6 +17,7 @@ from dagmaster.errors import (
     CrsMismatch,
     CrsMissing,
     GeotransformMissing,
+    InvalidFormat,
     Raster64BitRejected,
     RasterBandInvalid,
     RasterEmpty,
@@ -32,6 +33,7 @@ from dagmaster.geo.raster.detect import (
     estimated_compressed_mb,
     settle,
 )
+from dagmaster.geo.raster.header import declared_size
 from dagmaster.geo.raster.inspect import RasterFacts, inspect, open_raster
 from dagmaster.geo.raster.scan import Scan, scan
 
@@ -77,7 +79,11 @@ def validate(
     on_progress: Callable[[float], None] = lambda share: None,
 ) -> Validated:
     """Judge the file. Errors: one class of `errors.py` for each row of the matrix."""
-    facts = inspect(path)
+    try:
+        facts = inspect(path)
+    except InvalidFormat:
+        refuse_impossible_size(path, declared_bytes_max)
+        raise
     name = path.name
     check_size(facts, name, declared_bytes_max)
     check_bands(facts, name)
@@ -113,6 +119,14 @@ def check_size(facts: RasterFacts, name: str, declared_bytes_max: int) -> None:
         ratio = declared // facts.size_bytes
         why = f"The file has {facts.size_bytes:,} bytes, {ratio:,} times less than it declares."
         raise _too_large(name, declared, allowed, why=why)
+
+
+def refuse_impossible_size(path: Path, declared_bytes_max: int) -> None:
+    """Some headers declare so much that GDAL does not even open them, and says all kinds of things about it."""
+    size = declared_size(path)
+    if size is not None and size[0] * size[1] > declared_bytes_max:
+        why = f"Its header says {size[0]:,} by {size[1]:,} pixels."
+        raise _too_large(path.name, size[0] * size[1], declared_bytes_max, why=why)
 
 
 def _too_large(name: str, declared: int, allowed: int, why: str | None = None) -> RasterTooLarge:

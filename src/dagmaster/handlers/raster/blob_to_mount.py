@@ -2,11 +2,18 @@
 
 from __future__ import annotations
 
-import errno
 import shutil
 from pathlib import Path
 
-from dagmaster.errors import DiskFull, FileEmpty, FileNotFound, FileTooSmall, ParamsInvalid, PathRefused
+from dagmaster.errors import (
+    DiskFull,
+    FileEmpty,
+    FileNotFound,
+    FileTooSmall,
+    ParamsInvalid,
+    PathRefused,
+    means_disk_full,
+)
 from dagmaster.geo.raster.inspect import SIZE_BYTES_MIN
 from dagmaster.handlers.base import Context, Output, Params, handler
 
@@ -65,11 +72,11 @@ def copy_local(source: Path, target: Path) -> int:
     """Copy a file of this machine; returns its size. Errors: FileNotFound."""
     if not source.is_file():  # a folder, a device and a pipe are none
         why = "It is a folder." if source.is_dir() else None
-        raise FileNotFound(path=source, why=why)
+        raise FileNotFound(path=source, why=why, remedy="Check the path; the file must be where the worker runs.")
     try:
         shutil.copyfile(source, target)
     except OSError as problem:
-        if problem.errno == errno.ENOSPC:
+        if means_disk_full(problem):
             raise DiskFull(where_full="the scratch folder") from problem
         raise FileNotFound(path=source, why="The worker may not read it.") from problem
     return target.stat().st_size

@@ -127,7 +127,10 @@ def blob_path(folder: str | None, name: str, tier: str) -> str:
     slug = "/".join(part for part in _slug(folder or FOLDER).split("/") if part)
     stem = _slug(Path(name).stem).replace("/", "-")
     if not stem or not slug or ".." in slug.split("/"):
-        raise ParamsInvalid(problem=f"no name can be made of folder `{folder}` and file `{name}`")
+        raise ParamsInvalid(
+            problem=f"no name can be made of folder `{folder}` and file `{name}`",
+            remedy="Name a folder below the container, of letters, digits, `-` and `_`, without `..`.",
+        )
     suffix = "" if any(stem.endswith(f"_{word}") for word in TIERS) else f"_{tier}"
     return f"{slug}/{stem}{suffix}.tif"
 
