@@ -7,6 +7,7 @@ from typing import Any
 
 import httpx
 import pytest
+from starlette.types import ASGIApp
 
 from serving.conftest import HOST
 
@@ -36,6 +37,20 @@ async def test_every_link_stands_below_the_address_that_was_asked(client: httpx.
             assert link["href"].startswith(f"{HOST}/stac/"), (path, link)
             if link.get("method") != "POST":
                 assert (await client.get(link["href"])).status_code == 200, link
+
+
+async def test_links_stand_below_the_prefix_that_a_proxy_puts_before_us(app: ASGIApp) -> None:
+    transport = httpx.ASGITransport(app=app, root_path="/maps")
+    async with httpx.AsyncClient(transport=transport, base_url=f"{HOST}/maps") as client:
+        for path in ("/stac", "/stac/", "/stac/collections/a", "/stac/search?limit=1", "/stac/collections/a/items/one"):
+            document = (await client.get(path)).raise_for_status().json()
+            for link in document["links"]:
+                assert link["href"].startswith((f"{HOST}/maps/stac/", f"{HOST}/maps/tiles/")), (path, link)
+                if link.get("method") != "POST" and "/tiles/" not in link["href"]:
+                    assert (await client.get(link["href"])).status_code == 200, link
+        (one,) = (await client.get("/stac/search?ids=one")).json()["features"]
+        assert one["assets"]["data"]["href"].startswith(f"{HOST}/maps/assets/")
+        assert (await client.get("/assets/box-1/a.tif")).status_code == 200
 
 
 async def test_item_has_its_links_and_absolute_assets(client: httpx.AsyncClient) -> None:

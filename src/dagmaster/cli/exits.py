@@ -32,6 +32,16 @@ NOT_FOUND = 5
 CONFLICT = 6
 TIME_LIMIT = 7
 INTERRUPTED = 130
+MEANINGS = {
+    COMPLETED: "done; the job COMPLETED",
+    FAILED: "the job FAILED or was cancelled, or what was looked at has faults",
+    REFUSED: "refused before anything was done: wrong usage, input, definition or setting",
+    UNREACHABLE: "no dagmaster, or its database, answers",
+    NOT_FOUND: "there is no such job, node, workflow or handler",
+    CONFLICT: "somebody else holds the data folder, or the state does not allow it",
+    TIME_LIMIT: "the time limit has passed",
+    INTERRUPTED: "Ctrl-C",
+}
 FINDINGS_SHOWN = 5
 
 CODES: dict[type[DagmasterError], int] = {

@@ -11,7 +11,7 @@ from typing import Annotated, Any
 
 import typer
 
-from dagmaster.cli import exits, projects, tryout
+from dagmaster.cli import completing, exits, projects, tryout
 from dagmaster.cli.shared import (
     DataOption,
     FileOption,
@@ -47,6 +47,11 @@ from dagmaster.run import doctor as examination
 from dagmaster.run.places import data_folder
 from dagmaster.settings import Settings
 
+DefinitionArgument = Annotated[
+    str,
+    typer.Argument(metavar="FILE", help="A YAML file, or a workflow's id.", autocompletion=completing.workflows),
+]
+
 
 @app.command()
 def status(job_id: JobArgument, url: UrlOption = None, data: DataOption = None, as_json: JsonOption = False) -> None:
@@ -67,7 +72,9 @@ def jobs(
     url: UrlOption = None,
     data: DataOption = None,
     limit: Annotated[int, typer.Option("--limit", min=1, max=500)] = 20,
-    job_status: Annotated[str | None, typer.Option("--status", help="COMPLETED, FAILED, RUNNING, …")] = None,
+    job_status: Annotated[
+        str | None, typer.Option("--status", help="COMPLETED, FAILED, RUNNING, …", autocompletion=completing.statuses)
+    ] = None,
     as_json: JsonOption = False,
 ) -> None:
     """List jobs, newest first."""
@@ -154,7 +161,10 @@ def workflow_show(workflow: WorkflowArgument, workflows: WorkflowsOption = None,
 
 @workflow_app.command("check")
 def workflow_check(
-    file: Annotated[str, typer.Argument(metavar="FILE", help="A YAML file, or a workflow's id.")],
+    file: Annotated[
+        str,
+        typer.Argument(metavar="FILE", help="A YAML file, or a workflow's id.", autocompletion=completing.workflows),
+    ],
     handlers: HandlersOption = None,
     workflows: WorkflowsOption = None,
     as_json: JsonOption = False,
@@ -208,7 +218,12 @@ def handlers(handlers: HandlersOption = None, as_json: JsonOption = False) -> No
 
 @handler_app.command("run")
 def handler_run(
-    name: Annotated[str, typer.Argument(metavar="NAME", help="A handler's name; dagmaster handlers lists them.")],
+    name: Annotated[
+        str,
+        typer.Argument(
+            metavar="NAME", help="A handler's name; dagmaster handlers lists them.", autocompletion=completing.handlers
+        ),
+    ],
     inputs: InputOption = None,
     inputs_file: FileOption = None,
     handlers: HandlersOption = None,
@@ -295,7 +310,9 @@ def doctor(data: DataOption = None, handlers: HandlersOption = None, as_json: Js
 
 
 @app.command()
-def explain(code: Annotated[str, typer.Argument(metavar="CODE")], as_json: JsonOption = False) -> None:
+def explain(
+    code: Annotated[str, typer.Argument(metavar="CODE", autocompletion=completing.codes)], as_json: JsonOption = False
+) -> None:
     """Explain an error code, or a code of the static check."""
 
     def work() -> int:
@@ -380,7 +397,10 @@ def tasks(url: UrlOption = None, data: DataOption = None, as_json: JsonOption = 
 
 @workflow_app.command("graph")
 def workflow_graph(
-    file: Annotated[str, typer.Argument(metavar="FILE", help="A YAML file, or a workflow's id.")],
+    file: Annotated[
+        str,
+        typer.Argument(metavar="FILE", help="A YAML file, or a workflow's id.", autocompletion=completing.workflows),
+    ],
     as_json: JsonOption = False,
 ) -> None:
     """Print a definition as a Mermaid diagram."""
@@ -401,7 +421,7 @@ def workflow_graph(
 
 @workflow_app.command("diff")
 def workflow_diff(
-    workflow_id: Annotated[str, typer.Argument(metavar="ID")],
+    workflow_id: Annotated[str, typer.Argument(metavar="ID", autocompletion=completing.workflows)],
     before: Annotated[
         str | None, typer.Argument(help="A digest or its beginning; the version before if absent.")
     ] = None,

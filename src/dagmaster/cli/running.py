@@ -32,11 +32,7 @@ from dagmaster.cli.shared import (
 )
 from dagmaster.client.client import Client
 from dagmaster.contract.api import SubmitJob
-from dagmaster.run import demo as demonstration
-from dagmaster.run.enqueue import enqueue
-from dagmaster.run.orchestrator import run_orchestrator
 from dagmaster.run.places import data_folder, running_url, service_url
-from dagmaster.run.worker import QUEUES, WorkerPlan, run_worker
 from dagmaster.settings import Settings
 
 
@@ -126,6 +122,8 @@ def submit(
     async def work() -> int:
         body = submission(workflow, inputs, inputs_file).model_copy(update={"idempotency_key": idempotency_key})
         if queue:
+            from dagmaster.run.enqueue import enqueue
+
             job_id = await enqueue(settings.require_database(), body)
             if as_json:
                 exits.say_json({"job_id": job_id})
@@ -169,7 +167,8 @@ def cancel(
     job_id: JobArgument,
     url: UrlOption = None,
     data: DataOption = None,
-    reason: Annotated[str, typer.Option("--reason")] = "",
+    reason: Annotated[str, typer.Option("--reason", help="Why; the job's history keeps it.")] = "",
+    as_json: JsonOption = False,
 ) -> None:
     """Stop one job; its running handlers are told to end."""
     settings = Settings()
@@ -177,15 +176,19 @@ def cancel(
     async def work() -> int:
         async with Client(service_url(settings, url, data)) as client:
             await client.cancel(job_id, reason)
+        if as_json:
+            exits.say_json({"job_id": job_id, "cancel_requested": True})
         exits.say(f"cancel asked for; next: dagmaster status {job_id}")
         return exits.COMPLETED
 
-    run_async(work())
+    run_async(work(), as_json=as_json)
 
 
 @app.command()
-def demo(data: DataOption = None) -> None:
+def demo(data: DataOption = None, as_json: JsonOption = False) -> None:
     """Ingest a real raster (NASA Blue Marble) from file to catalogue, and say where everything went."""
+    from dagmaster.run import demo as demonstration
+
     settings = Settings()
 
     async def work() -> int:
@@ -198,20 +201,22 @@ def demo(data: DataOption = None) -> None:
                 exits.say(f"starting dagmaster in {folder} …")
                 url = (await stack.enter_async_context(profile(settings, folder, None))).url
             client = await stack.enter_async_context(Client(url))
-            job = await follow(client, (await client.submit(body)).job_id, quiet=False)
-            print_job(job, as_json=False)
+            job = await follow(client, (await client.submit(body)).job_id, quiet=as_json)
+            print_job(job, as_json=as_json)
             if job.status != "COMPLETED":
                 return exits.FAILED
-            for line in demonstration.summary(job, folder):
+            for line in [] if as_json else demonstration.summary(job, folder):
                 print(line)
             return exits.COMPLETED
 
-    run_async(work())
+    run_async(work(), as_json=as_json)
 
 
 @app.command()
 def orchestrator() -> None:
     """Run an orchestrator of its own against DAGMASTER_DATABASE_URL; any number may run side by side."""
+    from dagmaster.run.orchestrator import run_orchestrator
+
     settings = Settings()
 
     async def serve() -> None:
@@ -232,6 +237,8 @@ def worker(
     handlers: HandlersOption = None,
 ) -> None:
     """Run a worker of its own against DAGMASTER_DATABASE_URL; any number may run side by side."""
+    from dagmaster.run.worker import QUEUES, WorkerPlan, run_worker
+
     settings = Settings()
 
     async def serve() -> None:
@@ -258,6 +265,7 @@ def rerun(
     ] = False,
     url: UrlOption = None,
     data: DataOption = None,
+    as_json: JsonOption = False,
 ) -> None:
     """Run a job's inputs again."""
     settings = Settings()
@@ -265,8 +273,11 @@ def rerun(
     async def work() -> int:
         async with Client(service_url(settings, url, data)) as client:
             made = await client.rerun(job_id, "newest" if newest else "pinned")
-        print(made.job_id)
+        if as_json:
+            exits.say_json(made.model_dump(mode="json"))
+        else:
+            print(made.job_id)
         exits.say(f"submitted; next: dagmaster watch {made.job_id}")
         return exits.COMPLETED
 
-    run_async(work())
+    run_async(work(), as_json=as_json)

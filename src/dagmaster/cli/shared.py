@@ -14,7 +14,7 @@ from typing import Annotated, Any
 import typer
 from rich.console import Console
 
-from dagmaster.cli import exits
+from dagmaster.cli import completing, exits
 from dagmaster.cli.screen import JobScreen, job_table, json_document
 from dagmaster.client.client import Client
 from dagmaster.contract.api import JobBody, SubmitJob
@@ -22,7 +22,6 @@ from dagmaster.dag import library
 from dagmaster.errors import DagmasterError, InputInvalid, WorkflowUnknown
 from dagmaster.executors.limits import child_environment
 from dagmaster.handlers import outside
-from dagmaster.run.local import local_profile
 from dagmaster.run.places import data_folder, running_url, service_url
 from dagmaster.settings import Settings
 from dagmaster.telemetry import set_up_logs
@@ -54,9 +53,14 @@ WorkflowsOption = Annotated[
     list[Path] | None, typer.Option("--workflows", metavar="DIR", help="A folder of workflows of your own; repeat it.")
 ]
 WorkflowArgument = Annotated[
-    str, typer.Argument(metavar="WORKFLOW", help="A workflow's id, or the path of a YAML file.")
+    str,
+    typer.Argument(
+        metavar="WORKFLOW",
+        help="A workflow's id, or the path of a YAML file.",
+        autocompletion=completing.workflows,
+    ),
 ]
-JobArgument = Annotated[str, typer.Argument(metavar="JOB", help="A job id.")]
+JobArgument = Annotated[str, typer.Argument(metavar="JOB", help="A job id.", autocompletion=completing.jobs)]
 INPUTS_FILE_FIX = 'Let the file hold one JSON object, for example {"message": "hello"}.'
 
 
@@ -67,12 +71,15 @@ def profile(
     found: outside.Outside | None = None,
     workflows: list[Path] | None = None,
 ) -> Any:
+    """The local profile around a data folder, with the handlers found, else those of DAGMASTER_HANDLERS."""
+    from dagmaster.run.local import local_profile  # most commands only talk to one: they start in half the time
+
     return local_profile(
         folder,
         port=port,
         processes=settings.worker_processes,
         memory_mib=settings.worker_memory_mib,
-        outside=found,
+        outside=found or own_handlers(settings, None),
         workflow_folders=settings.workflow_folders(workflows),
         keep=settings.retention,
     )

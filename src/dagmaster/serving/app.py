@@ -40,11 +40,13 @@ class Dispatcher:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "http":
+            root: str = scope.get("root_path", "")
             path: str = scope["path"]
+            path = path.removeprefix(root) if path.startswith(root + "/") else path
             for prefix, app in self.below.items():
                 if path == prefix or path.startswith(prefix + "/"):
-                    whole = prefix + "/" if path == prefix else path
-                    inner = {**scope, "path": whole, "root_path": scope.get("root_path", "") + prefix}
+                    whole = root + (prefix + "/" if path == prefix else path)
+                    inner = {**scope, "path": whole, "root_path": root + prefix}
                     await app(inner, receive, send)
                     return
         await self.rest(scope, receive, send)
