@@ -235,6 +235,14 @@ class DecisionUnwritable(DagmasterError):
     explanation = "A value that neither JSON nor Postgres can hold, or a row that contradicts one already there."
 
 
+class BodyTooLarge(Refused):
+    """The request's body is larger than {mib} MiB."""
+
+    code = "BODY_TOO_LARGE"
+    remedy = "Send less: large data goes into the storage, and the request names it."
+    explanation = "Requests carry definitions and inputs, not data."
+
+
 class IdempotencyConflict(Refused):
     """The idempotency key `{key}` was used before with another body."""
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+from collections.abc import AsyncIterator
 from typing import Any
 
 import httpx
@@ -211,3 +212,16 @@ async def test_checked_workflow_tells_its_findings(http: httpx.AsyncClient) -> N
     assert answer["valid"] is False
     assert answer["findings"][0]["line"]
     assert (await http.post("/api/v1/workflows/check", json={"definition": CHAIN})).json()["valid"] is True
+
+
+@pytest.mark.parametrize("declared", [True, False])
+async def test_body_that_is_too_large_is_refused_before_it_is_read(http: httpx.AsyncClient, declared: bool) -> None:
+    async def pieces() -> AsyncIterator[bytes]:
+        for _ in range(20):
+            yield b" " * 100_000
+
+    content = b" " * 2_000_000 if declared else pieces()
+    answer = await http.post("/api/v1/jobs", content=content, headers={"Content-Type": "application/json"})
+    assert answer.status_code == 413
+    assert answer.headers["content-type"] == "application/problem+json"
+    assert answer.json()["code"] == "BODY_TOO_LARGE"

@@ -11,15 +11,17 @@ from dagmaster.api.looks import job_look_routes, look_routes
 from dagmaster.api.workflows import workflow_routes
 from dagmaster.contract.api import Problem
 from dagmaster.web import problems
+from dagmaster.web.limits import BodyLimit
 
 PREFIX = "/api/v1"
-REFUSALS = {status: {"model": Problem} for status in (400, 404, 409, 422, 503)}
+REFUSALS = {status: {"model": Problem} for status in (400, 404, 409, 413, 422, 503)}
 
 
 def create_app(authority: Authority) -> FastAPI:
     """All endpoints, their errors as problem documents, described at /openapi.json."""
     app = FastAPI(title="dagmaster", version=installed_version(), docs_url=None, redoc_url=None)
     problems.install(app)
+    app.add_middleware(BodyLimit)
     versioned = APIRouter(prefix=PREFIX, responses=REFUSALS)  # type: ignore[arg-type]  # FastAPI's own type is wider
     versioned.include_router(job_routes(authority))
     versioned.include_router(job_look_routes(authority))
