@@ -70,62 +70,6 @@ def test_real_raster_ends_as_valid_cog_and_item(program: Program, raster: Path) 
     assert not list((program.data / "scratch").glob("*"))
 
 
-@pytest.mark.parametrize(
-    ("name", "code"),
-    [
-        ("missing", "FILE_NOT_FOUND"),
-        ("empty", "FILE_EMPTY"),
-        ("tiny", "FILE_TOO_SMALL"),
-        ("text", "INVALID_FORMAT"),
-        ("vrt", "INVALID_FORMAT"),
-        ("no-crs", "CRS_MISSING"),
-        ("float64", "RASTER_64BIT_REJECTED"),
-        ("truncated", "CORRUPTED_FILE"),
-    ],
-)
-def test_bad_data_fails_the_job_with_its_code_and_leaves_nothing(
-    shared_program: Program, tmp_path: Path, name: str, code: str
-) -> None:
-    path = tmp_path / f"{name}.tif"
-    if name == "empty":
-        path.write_bytes(b"")
-    elif name == "tiny":
-        path.write_bytes(b"II*\0")
-    elif name == "text":
-        path.write_text("this is not a raster\n" * 20)
-    elif name == "vrt":
-        path.write_text(
-            '<VRTDataset rasterXSize="100" rasterYSize="1"><VRTRasterBand dataType="Byte" band="1" subClass="VRTRawRasterBand">'
-            '<SourceFilename relativetoVRT="0">/etc/passwd</SourceFilename></VRTRasterBand></VRTDataset>'
-        )
-    elif name == "no-crs":
-        write_raster(path, crs=None)
-    elif name == "float64":
-        write_raster(path, dtype="float64")
-    elif name == "truncated":
-        write_raster(path, count=3)
-        path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
-    job = shared_program.json("run", "raster_ingest", "-i", f"local_path={path}", "-i", "collection_id=bad", code=1)
-    assert (job["status"], job["error"]["code"]) == ("FAILED", code)
-    assert job["error"]["message"]
-    assert job["error"]["remedy"]
-    assert not [path for path in (shared_program.data / "storage").rglob("*") if path.is_file()]
-    assert not list((shared_program.data / "scratch").glob("*"))
-    with EmbeddedPostgres(shared_program.data) as server, psycopg.connect(server.uri) as conn:
-        assert conn.execute(
-            "SELECT (SELECT count(*) FROM catalog.item) + (SELECT count(*) FROM catalog.collection)"
-        ).fetchone() == (0,)
-
-
-def test_missing_crs_is_given_by_the_submitter(program: Program, tmp_path: Path) -> None:
-    path = write_raster(tmp_path / "no-crs.tif", crs=None)
-    job = program.json(
-        "run", "raster_ingest", "-i", f"local_path={path}", "-i", "collection_id=c", "-i", "input_crs=EPSG:4326"
-    )
-    assert job["status"] == "COMPLETED"
-    assert job["nodes"]["validate"]["output"]["crs_source"] == "user_override_required"
-
-
 def test_process_of_the_orchestrator_holds_no_rasterio_and_no_numpy(program: Program, tmp_path: Path) -> None:
     """By the memory map of the running process, after a raster went through: GDAL lives in child processes alone."""
     path = write_raster(tmp_path / "small.tif")
