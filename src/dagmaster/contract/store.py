@@ -10,6 +10,9 @@ from typing import Any, Protocol
 from dagmaster.contract.decisions import Decision, JobSnapshot
 from dagmaster.contract.messages import Key, Task
 
+SHARD_COUNT = 64
+"""Jobs are spread over so many shards, each owned by one orchestrator at a time."""
+
 
 @dataclass(frozen=True, slots=True)
 class JobHead:
@@ -96,3 +99,43 @@ class EngineStore(Protocol):
 
     async def definitions(self, digests: Sequence[str]) -> dict[str, Any]:
         """The stored documents of definitions."""
+
+
+@dataclass(frozen=True, slots=True)
+class Survey:
+    """How many orchestrators live, and which shards nobody alive holds."""
+
+    live: int
+    free: list[int]
+
+
+class ShardStore(Protocol):
+    """The store as the leases on shards use it."""
+
+    async def renew(self, owner: str, liveness_key: int, lease: timedelta) -> tuple[dict[int, int], Survey]:
+        """Prolong all leases of `owner`; returns the epochs of the shards it still holds, and who else is there."""
+
+    async def take(self, owner: str, wanted: Sequence[int], lease: timedelta) -> dict[int, int]:
+        """Take free shards over, after any running tick of their former owner; returns the new epochs.
+
+        What is free is looked up again under the lock: two takers never both get a shard.
+        """
+
+    async def release(self, owner: str, held: Sequence[int]) -> None:
+        """Give shards back at once."""
+
+    async def leave(self, owner: str) -> None:
+        """Forget this orchestrator."""
+
+
+class OrchestratorStore(EngineStore, ShardStore, Protocol):
+    """The store as the loop of one orchestrator uses it."""
+
+    async def live_jobs(self, held: Sequence[int]) -> list[str]:
+        """Ids of the jobs of these shards that have not ended."""
+
+    async def send(self, job_id: str, kind: str, body: dict[str, Any]) -> bool:
+        """Put a message into a job's inbox; False when there is no such job."""
+
+    async def make_event_partitions(self) -> None:
+        """Have room for the events of the coming days."""

@@ -175,9 +175,9 @@ class _Work:
             self.agenda.extend(node.ordinal for node in self.graph.nodes if not node.all_of and not node.any_of)
 
     def expects(self, key: Key, attempt: int) -> bool:
-        """The fence: only the attempt that the node waits for may move it."""
+        """The fence: only the attempt that the node waits for may move it. No worker runs an attempt 0."""
         node = self.node(key)
-        return node.attempt == attempt and node.status in ("DISPATCHED", "RUNNING")
+        return attempt > 0 and node.attempt == attempt and node.status in ACTIVE
 
     def supersede(self, message: Message, why: str) -> None:
         if isinstance(message, Report | Started | Published):
@@ -443,6 +443,7 @@ class _Work:
             return
         if node.status == "WAITING":
             self.decision.revoked.append(key)
+            self.decision.effects = [effect for effect in self.decision.effects if effect[0] != key]
         elif node.status in ACTIVE and node.attempt > 0:  # nodes that the engine itself runs have attempt 0
             self.decision.dropped.append(key)
             self.record(key, "CANCELLED", error=error)

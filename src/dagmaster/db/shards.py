@@ -9,18 +9,9 @@ from typing import Any
 
 from psycopg import AsyncCursor
 
+from dagmaster.contract.store import Survey
 from dagmaster.db.connect import Connection
 from dagmaster.db.statements import SQL
-
-SHARD_COUNT = 64
-
-
-@dataclass(frozen=True, slots=True)
-class Survey:
-    """How many orchestrators live, and which shards nobody alive holds."""
-
-    live: int
-    free: list[int]
 
 
 async def renew(conn: Connection, owner: str, liveness_key: int, lease: timedelta) -> tuple[dict[int, int], Survey]:

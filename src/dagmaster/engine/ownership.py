@@ -7,8 +7,7 @@ import secrets
 import socket
 from datetime import timedelta
 
-from dagmaster.db import shards
-from dagmaster.db.connect import Connection
+from dagmaster.contract.store import SHARD_COUNT, ShardStore
 
 LEASE = timedelta(seconds=8)
 RENEW_SECONDS = 2.0
@@ -22,30 +21,31 @@ def process_name() -> str:
 class Ownership:
     """The shards held by one orchestrator. All methods run on the orchestrator's own loop, between ticks."""
 
-    def __init__(self, owner: str) -> None:
+    def __init__(self, owner: str, shard_count: int = SHARD_COUNT) -> None:
         self.owner = owner
+        self.shard_count = shard_count
         self.liveness_key = secrets.randbits(62)
         self.epochs: dict[int, int] = {}
 
-    async def keep(self, conn: Connection) -> tuple[set[int], set[int]]:
+    async def keep(self, store: ShardStore) -> tuple[set[int], set[int]]:
         """Renew, take a fair share, give back the surplus; returns the shards gained and those lost."""
         before = dict(self.epochs)
-        self.epochs, seen = await shards.renew(conn, self.owner, self.liveness_key, LEASE)
-        share = -(-shards.SHARD_COUNT // max(1, seen.live))
+        self.epochs, seen = await store.renew(self.owner, self.liveness_key, LEASE)
+        share = -(-self.shard_count // max(1, seen.live))
         if len(self.epochs) < share and seen.free:
             room = share - len(self.epochs)
-            self.epochs |= await shards.take(conn, self.owner, seen.free[:room], LEASE)
+            self.epochs |= await store.take(self.owner, seen.free[:room], LEASE)
         elif len(self.epochs) > share:
             surplus = sorted(self.epochs)[share:]
-            await shards.release(conn, self.owner, surplus)
+            await store.release(self.owner, surplus)
             for shard in surplus:
                 del self.epochs[shard]
         gained = {shard for shard, epoch in self.epochs.items() if before.get(shard) != epoch}
         lost = {shard for shard, epoch in before.items() if self.epochs.get(shard) != epoch}
         return gained, lost
 
-    async def hand_over(self, conn: Connection) -> None:
+    async def hand_over(self, store: ShardStore) -> None:
         """Give everything back at once, so that the others need not wait for a lease to end."""
-        await shards.release(conn, self.owner, list(self.epochs))
-        await shards.leave(conn, self.owner)
+        await store.release(self.owner, list(self.epochs))
+        await store.leave(self.owner)
         self.epochs = {}

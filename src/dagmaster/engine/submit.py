@@ -13,6 +13,7 @@ from typing import Any
 import orjson
 
 from dagmaster.contract.handlers import HandlerSpec
+from dagmaster.contract.store import SHARD_COUNT
 from dagmaster.dag.check import check
 from dagmaster.dag.compile import compile_graph
 from dagmaster.dag.definition import Definition
@@ -21,7 +22,6 @@ from dagmaster.dag.inputs import resolve_inputs
 from dagmaster.dag.model import FanOutNode, TaskNode
 from dagmaster.db import jobs
 from dagmaster.db.connect import Pool
-from dagmaster.db.shards import SHARD_COUNT
 from dagmaster.errors import IdempotencyConflict
 
 SOUND_MAX = 1_000

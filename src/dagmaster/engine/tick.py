@@ -25,6 +25,7 @@ from dagmaster.errors import DecisionUnwritable, EngineError, HandlerUnknown
 
 CONSUMED_BATCH = 2_000
 """Messages read in one look, at most."""
+LONG_AGO = datetime.min.replace(tzinfo=UTC)
 UNREADABLE = Graph("", 0, "", ())
 """Stands in for a definition that this release cannot read, until its job is given up."""
 
@@ -54,6 +55,8 @@ class Tick:
         """The store's time at the last call, and ours then."""
         self.look = True
         """There may be messages in the inbox."""
+        self.read_until = LONG_AGO
+        """All messages that were in the inbox by then have been read."""
         self.queued = False
         """The last tick put tasks into a queue."""
         self.published = False
@@ -68,7 +71,7 @@ class Tick:
     def now(self) -> datetime:
         """The store's time: as it was told last, plus what has passed since by a clock that nobody sets."""
         if self.told is None:
-            return datetime.min.replace(tzinfo=UTC)
+            return LONG_AGO
         told, at = self.told
         return told + timedelta(seconds=self.clock() - at)
 
@@ -76,7 +79,9 @@ class Tick:
         """One tick over the shards held; True when there may be more to do at once."""
         self.queued = self.published = False
         fence = Fence(self.owner, epochs)
-        if self.told is None or (self.look and not self.fetched and not self.delivered):
+        unread = self.is_overdue() and not self.fetched
+        if self.told is None or unread or (self.look and not self.fetched and not self.delivered):
+            self.look |= unread
             await self.write(store, fence, None)
         delivered = [given for given in self.delivered if given[1] in epochs]
         self.delivered = [given for given in self.delivered if given[1] not in epochs]
@@ -93,6 +98,11 @@ class Tick:
             self.delivered = delivered + self.delivered
             raise
         return self.look or bool(self.fetched or self.delivered)
+
+    def is_overdue(self) -> bool:
+        """A timer has come due since the inbox was read: what came in time is heard before it."""
+        due = self.timers.next_at()
+        return due is not None and self.read_until < due <= self.now()
 
     # --- hearing -----------------------------------------------------------------------------------
 
@@ -114,7 +124,8 @@ class Tick:
     async def ring(self, store: EngineStore, heard: Heard) -> None:
         """Add the timers that have come due. A lease is looked up again first: its worker may have renewed it."""
         leases: list[tuple[str, Timer]] = []
-        for job_id, timer in self.timers.due(self.now()):
+        now = min(self.now(), self.read_until)
+        for job_id, timer in self.timers.due(now):
             if job_id not in self.jobs:
                 continue
             if timer.kind != "lease":
@@ -124,7 +135,6 @@ class Tick:
         if not leases:
             return
         held = await store.task_leases([(job_id, timer.key) for job_id, timer in leases])
-        now = self.now()
         for job_id, timer in leases:
             attempt, until = held.get((job_id, timer.key), (timer.attempt, now))
             if attempt == timer.attempt and until <= now:
@@ -210,6 +220,7 @@ class Tick:
             self.drop(job_id)
         self.fetched = [row for row in self.fetched if row.shard not in shards]
         self.look = True
+        self.read_until = LONG_AGO
 
     def drop(self, job_id: str) -> None:
         self.jobs.pop(job_id, None)
@@ -310,6 +321,8 @@ class Tick:
             self.fetched = turn.messages
             self.published |= turn.publications
             self.look = len(turn.messages) >= CONSUMED_BATCH
+            if not self.look:
+                self.read_until = turn.now
 
     def decide_alone(self, state: JobState, messages: list[Message], now: datetime) -> Decision:
         """A job whose decision raises is given up with its traceback; the others of the tick go on."""
@@ -361,6 +374,7 @@ class Tick:
         """It is written: take it over into memory, and start what was given to the worker here."""
         self.queued |= any(row.claimed_by is None for row in batch.tasks)
         self.published |= any(decision.effects for decision in batch.decisions)
+        here = {(row.task.job_id, row.task.key) for row in batch.tasks if row.claimed_by is not None}
         for decision in batch.decisions:
             job_id = decision.job_id
             if self.worker is not None:
@@ -373,7 +387,8 @@ class Tick:
             for key in decision.dropped:
                 self.timers.clear(job_id, key)
             for timer in decision.timers:
-                self.timers.set(job_id, timer)
+                if timer.kind != "queue" or (job_id, timer.key) not in here:
+                    self.timers.set(job_id, timer)
         for row in batch.tasks:
             if row.claimed_by is not None and self.worker is not None:
                 self.worker.start(row.task)  # its lease is the business of whoever survives this process
