@@ -235,6 +235,30 @@ class DecisionUnwritable(DagmasterError):
     explanation = "A value that neither JSON nor Postgres can hold, or a row that contradicts one already there."
 
 
+class RequestInvalid(Refused):
+    """{place}: {problem}"""
+
+    code = "REQUEST_INVALID"
+    remedy = "Correct the fields named in `problems`; /openapi.json describes them."
+    explanation = "A parameter or the body does not fit what the route takes; `problems` names every field at once."
+
+
+class RequestRefused(Refused):
+    """The request cannot be answered: {problem}"""
+
+    code = "REQUEST_REFUSED"
+    remedy = "/openapi.json lists what there is."
+    explanation = "The request is not one that any route takes, for example because its body is not readable text."
+
+
+class MethodNotAllowed(Refused):
+    """{method} is not a method of {path}."""
+
+    code = "METHOD_NOT_ALLOWED"
+    remedy = "/openapi.json lists what there is."
+    explanation = "The path exists, and takes other methods than this one; the header `Allow` names them."
+
+
 class BodyTooLarge(Refused):
     """The request's body is larger than {mib} MiB."""
 

@@ -64,7 +64,9 @@ class Heard:
         self.progress: list[tuple[float, str]] = []
         self.lines: list[str] = []
         self.saved: list[tuple[int, Any]] = []
-        self.listener = Listener(lambda *_: None, self._progress, self._save, lambda task, message, fields: self.lines.append(message))
+        self.listener = Listener(
+            lambda *_: None, self._progress, self._save, lambda task, message, fields: self.lines.append(message)
+        )
 
     def _progress(self, task: Task, percent: float, message: str) -> None:
         self.progress.append((percent, message))

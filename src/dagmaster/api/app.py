@@ -14,7 +14,15 @@ from dagmaster.web import problems
 from dagmaster.web.limits import BodyLimit
 
 PREFIX = "/api/v1"
-REFUSALS = {status: {"model": Problem} for status in (400, 404, 409, 413, 422, 503)}
+WHY = {
+    400: "The request cannot be read",
+    404: "There is no such thing",
+    409: "The state of things does not allow it",
+    413: "The body is too large",
+    422: "What was given is refused",
+    503: "The database does not answer; repeat it",
+}
+REFUSALS = {status: {"model": Problem, "description": why} for status, why in WHY.items()}
 
 
 def create_app(authority: Authority) -> FastAPI:

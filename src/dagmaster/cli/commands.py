@@ -4,12 +4,20 @@ from __future__ import annotations
 
 import sys
 
-from dagmaster.cli import looking, running
-from dagmaster.cli.shared import app, end
+from typer.main import get_command
 
-__all__ = ["app", "looking", "main", "running"]
+from dagmaster.cli import jobs, machine, running, services, workflows
+from dagmaster.cli.exits import end_of
+from dagmaster.cli.program import PANELS, app
+
+__all__ = ["app", "jobs", "machine", "main", "running", "services", "workflows"]
+
+
+app.registered_commands.sort(key=lambda each: PANELS.index(each.rich_help_panel))
 
 
 def main() -> None:
     """The console script."""
-    end(app, as_json="--json" in sys.argv)
+    program = get_command(app)
+    as_json = not {"--json", "--jsonl"}.isdisjoint(sys.argv)
+    raise SystemExit(end_of(lambda: program.main(prog_name="dagmaster", standalone_mode=False), as_json=as_json))

@@ -1,13 +1,18 @@
-"""Exit codes, and errors as people read them."""
+"""How commands end: exit codes, and errors as people and scripts read them."""
 
 from __future__ import annotations
 
-import json
+import inspect
 import os
 import sys
-from collections.abc import Iterator
+import traceback
+from collections.abc import Callable, Iterator
 from typing import Any
 
+from typer.exceptions import TyperException
+
+from dagmaster.cli.refusals import UsageInvalid
+from dagmaster.cli.talk import paint, say, tell
 from dagmaster.dag.findings import Finding, render
 from dagmaster.errors import (
     DagmasterError,
@@ -32,17 +37,18 @@ NOT_FOUND = 5
 CONFLICT = 6
 TIME_LIMIT = 7
 INTERRUPTED = 130
+FINDINGS_SHOWN = 5
+
 MEANINGS = {
     COMPLETED: "done; the job COMPLETED",
     FAILED: "the job FAILED or was cancelled, or what was looked at has faults",
     REFUSED: "refused before anything was done: wrong usage, input, definition or setting",
-    UNREACHABLE: "no dagmaster, or its database, answers",
-    NOT_FOUND: "there is no such job, node, workflow or handler",
+    UNREACHABLE: "no dagmaster, or its database, answers; it is safe to repeat",
+    NOT_FOUND: "there is no such job, node or version",
     CONFLICT: "somebody else holds the data folder, or the state does not allow it",
-    TIME_LIMIT: "the time limit has passed",
-    INTERRUPTED: "Ctrl-C",
+    TIME_LIMIT: "the time limit has passed; the work goes on",
+    INTERRUPTED: "Ctrl-C or SIGTERM; the work goes on",
 }
-FINDINGS_SHOWN = 5
 
 CODES: dict[type[DagmasterError], int] = {
     IdempotencyConflict: CONFLICT,
@@ -64,19 +70,58 @@ def exit_code(error: DagmasterError) -> int:
     return next((CODES[cls] for cls in type(error).__mro__ if cls in CODES), FAILED)
 
 
-def say(text: str = "") -> None:
-    """One line of talk, to stderr."""
-    print(text, file=sys.stderr, flush=True)
+def end_of(command: Callable[[], Any], *, as_json: bool) -> int:
+    """Do what a command does, to its exit code; whatever it raises leaves as a message or as a JSON document."""
+    try:
+        code = _run(command)
+        sys.stdout.flush()
+    except TyperException as problem:
+        code = problem.exit_code
+        if problem.format_message():  # without one, the help that was due has been printed
+            _say_error(_usage(problem), as_json=as_json)
+    except DagmasterError as error:
+        _say_error(error, as_json=as_json)
+        code = exit_code(error)
+    except KeyboardInterrupt:
+        say("interrupted; the work goes on when dagmaster is up again: dagmaster up")
+        code = INTERRUPTED
+    except BrokenPipeError:  # who reads has read enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        code = COMPLETED
+    except Exception as problem:  # noqa: BLE001  # the edge of the process: what nobody foresaw has a code too
+        traceback.print_exc()
+        _say_error(DagmasterError(why=f"{type(problem).__name__}: {problem}"), as_json=as_json)
+        code = FAILED
+    return code
 
 
-def say_json(document: Any) -> None:
-    """Exactly one JSON document, to stdout."""
-    print(json.dumps(document, ensure_ascii=False, default=str), flush=True)
+def _run(command: Callable[[], Any]) -> int:
+    made = command()
+    if inspect.iscoroutine(made):
+        from dagmaster.cli.loop import run_to_its_end
+
+        made = run_to_its_end(made)
+    return made or COMPLETED
+
+
+def _say_error(error: DagmasterError, *, as_json: bool) -> None:
+    if as_json:
+        status = "REFUSED" if exit_code(error) == REFUSED else "ERROR"
+        tell({"status": status, "error": error_document(error)})
+    else:
+        say(render_error(error_document(error)))
+
+
+def _usage(problem: TyperException) -> UsageInvalid:
+    """What the parser found wrong, in our words and with the command that explains."""
+    context = getattr(problem, "ctx", None)
+    path = context.command_path if context else "dagmaster"
+    return UsageInvalid(problem=problem.format_message().strip(), where=path, remedy=f"{path} --help")
 
 
 def render_error(error: dict[str, Any]) -> str:
     """`error[CODE]: fact`, then where, why, and what to do; then the faults that it consists of."""
-    lines = [paint("31;1", f"error[{error['code']}]") + f": {error['message']}"]
+    lines = [paint("red", f"error[{error['code']}]") + f": {error['message']}"]
     if findings := [problem for problem in error.get("problems") or [] if "severity" in problem]:
         return "\n".join([*lines, *_findings(findings, error)])
     if error.get("where"):
@@ -107,10 +152,3 @@ def error_document(error: DagmasterError) -> dict[str, Any]:
     findings = [finding.as_dict() for finding in error.facts.get("findings", [])]
     problems = [*error.facts.get("problems", []), *findings]
     return error.as_dict() | ({"problems": problems} if problems else {})
-
-
-def paint(style: str, text: str) -> str:
-    """Colour on a terminal that wants it."""
-    if not sys.stderr.isatty() or os.environ.get("NO_COLOR"):
-        return text
-    return f"\x1b[{style}m{text}\x1b[0m"

@@ -6,8 +6,8 @@ import keyword
 import re
 from pathlib import Path
 
+from dagmaster.cli.refusals import ProjectFileExists, ProjectNameInvalid
 from dagmaster.dag import library
-from dagmaster.errors import Refused
 from dagmaster.handlers import BUNDLED
 
 NAME = re.compile(r"^[a-z][a-z0-9_]{0,47}$")
@@ -145,25 +145,6 @@ files = ["handlers", "tests"]
 line-length = 120
 src = ["handlers"]
 """
-
-
-class ProjectFileExists(Refused):
-    """{count} file(s) that a new project needs are there already; nothing was written."""
-
-    code = "PROJECT_FILE_EXISTS"
-    remedy = "Name another folder: dagmaster init DIR"
-    explanation = "`dagmaster init` never overwrites: it makes all files of a project, or none."
-
-
-class ProjectNameInvalid(Refused):
-    """A project cannot be named `{name}`: {problem}."""
-
-    code = "PROJECT_NAME_INVALID"
-    remedy = "Name it: dagmaster init DIR --name my_handler"
-    explanation = (
-        "The name becomes that of a Python file, a handler and a workflow: small letters, digits and `_`, beginning "
-        "with a letter, and not that of a bundled handler or workflow."
-    )
 
 
 def make(folder: Path, name: str | None) -> tuple[str, list[Path]]:

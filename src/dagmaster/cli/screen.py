@@ -1,29 +1,21 @@
-"""How a job looks on a terminal: one live screen, or a line per change where there is no terminal."""
+"""How a job looks: one live screen on a terminal, a line per change elsewhere, a table when it has ended, and JSON."""
 
 from __future__ import annotations
 
+import os
 import sys
-from typing import Any
+from collections import deque
+from collections.abc import Iterator, Sequence
+from time import monotonic
+from typing import TYPE_CHECKING, Any
 
-from rich.console import Console, Group
-from rich.live import Live
-from rich.progress_bar import ProgressBar
-from rich.table import Table
-from rich.text import Text
+from dagmaster.cli.talk import STATUS_COLOURS, Cell, say
+from dagmaster.contract.api import ChildLine, JobBody, NodeBody
 
-from dagmaster.contract.api import JobBody, NodeBody
+if TYPE_CHECKING:  # rich is read only where there is a terminal
+    from rich.console import Group
+    from rich.live import Live
 
-STYLES = {
-    "COMPLETED": "green",
-    "RUNNING": "cyan",
-    "FAILED": "red",
-    "CANCELLED": "magenta",
-    "SKIPPED": "dim",
-    "DISPATCHED": "yellow",
-    "READY": "yellow",
-    "WAITING": "cyan",
-    "PENDING": "dim",
-}
 MARKS = {
     "COMPLETED": "✓",
     "RUNNING": "▸",
@@ -35,13 +27,21 @@ MARKS = {
     "WAITING": "◦",
     "PENDING": "·",
 }
+ENDED = ("COMPLETED", "FAILED", "SKIPPED", "CANCELLED")
 BAR_WIDTH = 24
+NARROW = 60
+"""Below this width the live screen has no bars."""
+RATE_SECONDS = 20.0
+"""How far back a rate looks."""
+RATE_SECONDS_MIN = 2.0
 
 
 def duration(seconds: float | None) -> str:
-    """A duration as people say it: 0.4 s, 12 s, 2 m 14 s, 1 h 03 m."""
+    """A duration as people say it: 40 ms, 0.4 s, 12 s, 2 m 14 s, 1 h 03 m."""
     if seconds is None:
         return ""
+    if seconds < 0.1:
+        return f"{seconds * 1000:.0f} ms"
     if seconds < 10:
         return f"{seconds:.1f} s"
     if seconds < 60:
@@ -50,117 +50,170 @@ def duration(seconds: float | None) -> str:
     return f"{minutes} m {rest:02d} s" if minutes < 60 else f"{minutes // 60} h {minutes % 60:02d} m"
 
 
-def size(count: float) -> str:
-    """A size as people say it."""
-    for unit in ("bytes", "KiB", "MiB", "GiB"):
-        if count < 1024 or unit == "GiB":
-            return f"{count:.0f} {unit}" if unit == "bytes" else f"{count:.1f} {unit}"
-        count /= 1024
-    return ""
+class Rate:
+    """How fast something is done, from what was seen of it lately."""
+
+    def __init__(self) -> None:
+        self._seen: deque[tuple[float, int]] = deque()
+
+    def look(self, now: float, done: int) -> None:
+        self._seen.append((now, done))
+        while now - self._seen[0][0] > RATE_SECONDS:
+            self._seen.popleft()
+
+    @property
+    def per_second(self) -> float | None:
+        """None until enough was seen."""
+        (began, first), (now, done) = self._seen[0], self._seen[-1]
+        return (done - first) / (now - began) if now - began >= RATE_SECONDS_MIN and done > first else None
 
 
 class JobScreen:
     """Shows a job as it moves; use as a context manager and feed it every reading."""
 
     def __init__(self, *, quiet: bool = False) -> None:
-        self._console = Console(stderr=True)
         self._quiet = quiet
-        self._live = (
-            Live(console=self._console, auto_refresh=False, transient=True) if self._console.is_terminal else None
-        )
+        self._live: Live | None = None
+        self._rates: dict[str, Rate] = {}
         self._seen: dict[str, tuple[str, int]] = {}
+        if not quiet and sys.stderr.isatty() and os.environ.get("TERM") != "dumb":
+            from rich.console import Console
+            from rich.live import Live
+
+            self._live = Live(console=Console(stderr=True), auto_refresh=False, transient=True)
 
     def __enter__(self) -> JobScreen:
-        if self._live and not self._quiet:
+        if self._live:
             self._live.start()
         return self
 
     def __exit__(self, *_: object) -> None:
-        if self._live and not self._quiet:
+        if self._live:
             self._live.stop()
 
-    def show(self, job: JobBody) -> None:
-        if self._quiet:
-            return
+    @property
+    def is_live(self) -> bool:
+        """Whether it has room for more than what has changed."""
+        return self._live is not None
+
+    def show(self, job: JobBody, failures: Sequence[ChildLine] = ()) -> None:
         if self._live:
-            self._live.update(job_view(job), refresh=True)
-        else:
-            self._say_changes(job)
+            for name, node in job.nodes.items():
+                if node.children:
+                    self._rates.setdefault(name, Rate()).look(monotonic(), ended_children(node))
+            view = job_view(job, self._live.console.width, self._rates, failures)
+            self._live.update(view, refresh=True)
+        elif not self._quiet:
+            for line in self._changes(job):
+                say(line)
 
-    def _say_changes(self, job: JobBody) -> None:
-        for name, node in job.nodes.items():
-            if (
-                node.type in ("start", "end")
-                or node.status == "PENDING"
-                or self._seen.get(name) == (node.status, node.attempt)
-            ):
+    def _changes(self, job: JobBody) -> Iterator[str]:
+        for name, node in tasks_of(job):
+            now = (node.status, node.attempt)
+            if node.status == "PENDING" or self._seen.get(name) == now:
                 continue
-            self._seen[name] = (node.status, node.attempt)
-            spent = (
-                f" in {duration(node.duration_seconds)}"
-                if node.finished_at and node.duration_seconds is not None
-                else ""
-            )
-            why = f": {node.error.code} {node.error.message}" if node.error else ""
-            print(f"{name}: {node.status.lower()}{spent}{why}", file=sys.stderr, flush=True)
+            self._seen[name] = now
+            spent = f" in {duration(node.duration_seconds)}" if node.finished_at and node.duration_seconds else ""
+            yield f"{name}: {node.status.lower()}{spent}{': ' + _fault(node) if node.error else ''}"
 
 
-def job_view(job: JobBody) -> Group:
-    """One line per node and one for the job; children of fan-outs as counts."""
-    table = Table.grid(padding=(0, 2))
-    for name, node in job.nodes.items():
-        if node.type not in ("start", "end"):
-            table.add_row(*_node_row(name, node))
-    head = Text.assemble(
-        (job.workflow_id, "bold"), f"  {job.status.lower()}  {job.percent:.0f} %  {duration(job.duration_seconds)}"
-    )
-    return Group(head, table)
+def tasks_of(job: JobBody) -> list[tuple[str, NodeBody]]:
+    """The nodes that do something."""
+    return [(name, node) for name, node in job.nodes.items() if node.type not in ("start", "end")]
 
 
-def _node_row(name: str, node: NodeBody) -> tuple[Any, ...]:
-    style = STYLES[node.status]
-    bar: Any = ""
-    note = ""
+def ended_children(node: NodeBody) -> int:
+    return sum(count for status, count in (node.children or {}).items() if status in ENDED)
+
+
+def look_of(node: NodeBody) -> tuple[str, str]:
+    """Mark and colour; what completed in spite of failed children is not green."""
+    if node.status == "COMPLETED" and (node.children or {}).get("FAILED"):
+        return "!", "yellow"
+    return MARKS[node.status], STATUS_COLOURS[node.status]
+
+
+def job_view(job: JobBody, width: int, rates: dict[str, Rate], failures: Sequence[ChildLine] = ()) -> Group:
+    """One line for the job and one per node; children of fan-outs as counts, with some of those that failed."""
+    from rich.console import Group
+    from rich.text import Text
+
+    head = f"  {job.status.lower()}  {job.percent:.0f} %  {duration(job.duration_seconds)}"
+    lines = [Text.assemble((job.workflow_id, "bold"), head)]
+    tasks = tasks_of(job)
+    name_width = max((len(name) for name, _ in tasks), default=0)
+    for name, node in tasks:
+        mark, style = look_of(node)
+        parts: list[Any] = [(f"{mark} ", style), f"{name:<{name_width}}  ", (f"{node.status.lower():<10}", style)]
+        if width >= NARROW:
+            parts += [f"{duration(node.duration_seconds):>9}  ", *_bar(node)]
+        lines.append(Text.assemble(*parts, "  " + _live_note(node, rates.get(name))))
+    lines += [Text(f"✗ {child.node}  {_said(child)}", "red") for child in failures]
+    for line in lines:
+        line.truncate(width, overflow="ellipsis")
+    return Group(*lines)
+
+
+def _bar(node: NodeBody) -> tuple[tuple[str, str], ...]:
     if node.children:
-        done = node.children.get("COMPLETED", 0)
-        bar = ProgressBar(total=max(1, sum(node.children.values())), completed=done, width=BAR_WIDTH)
-        note = ", ".join(f"{count} {status.lower()}" for status, count in node.children.items())
+        share = ended_children(node) / max(1, sum(node.children.values()))
     elif node.status == "RUNNING":
-        bar = ProgressBar(total=100, completed=node.progress.percent if node.progress else 0, width=BAR_WIDTH)
-        note = node.progress.message if node.progress else ""
+        share = node.progress.percent / 100 if node.progress else 0
+    else:
+        return ((" " * BAR_WIDTH, ""),)
+    done = round(share * BAR_WIDTH)
+    return ("━" * done, look_of(node)[1]), ("━" * (BAR_WIDTH - done), "dim")
+
+
+def _live_note(node: NodeBody, rate: Rate | None) -> str:
     if node.error:
-        note = f"{node.error.code} {node.error.message}"
+        return _fault(node)
+    if node.children:
+        speed = rate.per_second if rate and node.status not in ENDED else None
+        left = sum(node.children.values()) - ended_children(node)
+        return _counts(node) + (f", {speed:.3g}/s, {duration(left / speed)} left" if speed and left else "")
     if node.status == "READY" and node.not_before:
-        note = f"attempt {node.attempt} failed; the next starts at {node.not_before:%H:%M:%S}"
-    return (
-        Text(MARKS[node.status], style),
-        name,
-        Text(node.status.lower(), style),
-        duration(node.duration_seconds),
-        bar,
-        note,
-    )
+        return f"attempt {node.attempt} failed; the next starts at {node.not_before.astimezone():%H:%M:%S}"
+    if node.status == "RUNNING" and node.progress:
+        return f"{node.progress.percent:.0f} %  {node.progress.message}"
+    return ""
 
 
-def job_table(job: JobBody) -> Table:
-    """The finished job: nodes with durations."""
-    table = Table(box=None, pad_edge=False, header_style="bold")
-    for column in ("node", "status", "time", "attempt", "note"):
-        table.add_column(column, justify="right" if column in ("time", "attempt") else "left")
-    for name, node in job.nodes.items():
-        if node.type in ("start", "end"):
-            continue
-        note = f"{node.error.code}: {node.error.message}" if node.error else ""
-        if node.children:
-            note = ", ".join(f"{count} {status.lower()}" for status, count in node.children.items())
-        table.add_row(
+def job_rows(job: JobBody) -> Iterator[tuple[str | Cell, ...]]:
+    """The job as a table: its nodes with status, time, attempt and note."""
+    for name, node in tasks_of(job):
+        mark, style = look_of(node)
+        yield (
             name,
-            Text(f"{MARKS[node.status]} {node.status.lower()}", STYLES[node.status]),
+            Cell(f"{mark} {node.status.lower()}", style),
             duration(node.duration_seconds),
             str(node.attempt) if node.attempt else "",
-            note,
+            _counts(node) if node.children else _fault(node) if node.error else "",
         )
-    return table
+
+
+def _counts(node: NodeBody) -> str:
+    return ", ".join(f"{count:,} {status.lower()}" for status, count in sorted((node.children or {}).items()))
+
+
+def _fault(node: NodeBody) -> str:
+    return f"{node.error.code}: {node.error.message}" if node.error else ""
+
+
+def _said(child: ChildLine) -> str:
+    return f"{child.error.code}: {child.error.message}" if child.error else child.status.lower()
+
+
+def json_progress(job: JobBody) -> dict[str, Any]:
+    """How far the job is, as a line of `--jsonl`."""
+    return {
+        "event": "progress",
+        "job_id": job.job_id,
+        "status": job.status,
+        "percent": round(job.percent, 1),
+        "nodes": {name: node.status for name, node in job.nodes.items()},
+        "children": {name: node.children for name, node in job.nodes.items() if node.children},
+    }
 
 
 def json_document(job: JobBody) -> dict[str, Any]:

@@ -1,67 +1,40 @@
-"""What the commands share: options, the program itself, and how a command runs and ends."""
+"""What commands share once they run: settings, the profile, a client, how a job is submitted, followed, shown."""
 
 from __future__ import annotations
 
-import asyncio
 import json
-import signal
-import sys
-from collections.abc import Awaitable, Callable, Coroutine
-from contextlib import AsyncExitStack
+from collections.abc import AsyncIterator
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Any
 
-import typer
-from rich.console import Console
+from pydantic import ValidationError
 
-from dagmaster.cli import completing, exits
-from dagmaster.cli.screen import JobScreen, job_table, json_document
+from dagmaster.cli import exits
+from dagmaster.cli.refusals import UsageInvalid
+from dagmaster.cli.screen import JobScreen, job_rows, json_document, json_progress
+from dagmaster.cli.talk import say, show_table, tell
 from dagmaster.client.client import Client
-from dagmaster.contract.api import JobBody, SubmitJob
+from dagmaster.contract.api import ChildLine, JobBody, SubmitJob
 from dagmaster.dag import library
-from dagmaster.errors import DagmasterError, InputInvalid, WorkflowUnknown
+from dagmaster.dag.inputs import input_schema
+from dagmaster.errors import InputInvalid, WorkflowUnknown
 from dagmaster.executors.limits import child_environment
 from dagmaster.handlers import outside
 from dagmaster.run.places import data_folder, running_url, service_url
 from dagmaster.settings import Settings
 from dagmaster.telemetry import set_up_logs
 
-app = typer.Typer(
-    name="dagmaster",
-    no_args_is_help=True,
-    pretty_exceptions_enable=False,
-    rich_markup_mode="markdown",
-    help="Orchestration of geospatial data work.\n\nBegin: `dagmaster up`, or `dagmaster run echo_test -i message=hi`.",
-)
-workflow_app = typer.Typer(no_args_is_help=True, help="Look at workflows and check definitions.")
-app.add_typer(workflow_app, name="workflow")
-handler_app = typer.Typer(no_args_is_help=True, help="Try handlers out.")
-app.add_typer(handler_app, name="handler")
-
-DataOption = Annotated[Path | None, typer.Option("--data", help="Data folder; `.dagmaster` in this folder if absent.")]
-UrlOption = Annotated[str | None, typer.Option("--url", help="Address of a running dagmaster.")]
-JsonOption = Annotated[bool, typer.Option("--json", help="Print exactly one JSON document to stdout.")]
-QuietOption = Annotated[bool, typer.Option("--quiet", help="No progress.")]
-InputOption = Annotated[
-    list[str] | None, typer.Option("--input", "-i", metavar="KEY=VALUE", help="One input; repeat it.")
-]
-FileOption = Annotated[Path | None, typer.Option("--inputs", metavar="FILE.json", help="Inputs as a JSON object.")]
-HandlersOption = Annotated[
-    list[Path] | None, typer.Option("--handlers", metavar="DIR", help="A folder of handlers of your own; repeat it.")
-]
-WorkflowsOption = Annotated[
-    list[Path] | None, typer.Option("--workflows", metavar="DIR", help="A folder of workflows of your own; repeat it.")
-]
-WorkflowArgument = Annotated[
-    str,
-    typer.Argument(
-        metavar="WORKFLOW",
-        help="A workflow's id, or the path of a YAML file.",
-        autocompletion=completing.workflows,
-    ),
-]
-JobArgument = Annotated[str, typer.Argument(metavar="JOB", help="A job id.", autocompletion=completing.jobs)]
 INPUTS_FILE_FIX = 'Let the file hold one JSON object, for example {"message": "hello"}.'
+FAILURES_SHOWN = 3
+JOB_COLUMNS = ("node", "status", "time", "attempt", "note")
+
+
+def read_settings() -> Settings:
+    """The settings, with logs set up as they say. Errors: SettingInvalid."""
+    settings = Settings()
+    set_up_logs(settings.log_level)
+    return settings
 
 
 def profile(
@@ -72,7 +45,7 @@ def profile(
     workflows: list[Path] | None = None,
 ) -> Any:
     """The local profile around a data folder, with the handlers found, else those of DAGMASTER_HANDLERS."""
-    from dagmaster.run.local import local_profile  # most commands only talk to one: they start in half the time
+    from dagmaster.run.local import local_profile
 
     return local_profile(
         folder,
@@ -90,35 +63,59 @@ def own_handlers(settings: Settings, named: list[Path] | None) -> outside.Outsid
     return outside.read(settings.handler_folders(named), child_environment({}))
 
 
-def reader(settings: Settings, url: str | None, data: Path | None) -> Any:
+def service(url: str | None, data: Path | None) -> AbstractAsyncContextManager[Client]:
+    """A client of the dagmaster that is up. Errors: ServiceUnreachable."""
+    return Client(service_url(read_settings(), url, data))
+
+
+@asynccontextmanager
+async def reader(url: str | None, data: Path | None) -> AsyncIterator[Client]:
     """A client for looking; starts the local profile for the moment when nothing is up but the data folder exists."""
+    settings = read_settings()
+    folder = data_folder(settings, data)
+    async with AsyncExitStack() as stack:
+        if url or settings.url or running_url(folder) or not (folder / "postgres").exists():
+            address = service_url(settings, url, data)
+        else:
+            address = (await stack.enter_async_context(profile(settings, folder, None))).url
+        yield await stack.enter_async_context(Client(address))
 
-    class Reader:
-        async def __aenter__(self) -> Client:
-            self.stack = AsyncExitStack()
-            folder = data_folder(settings, data)
-            if url or settings.url or running_url(folder) or not (folder / "postgres").exists():
-                address = service_url(settings, url, data)
-            else:
-                address = (await self.stack.enter_async_context(profile(settings, folder, None))).url
-            return await self.stack.enter_async_context(Client(address))
 
-        async def __aexit__(self, *error: Any) -> None:
-            await self.stack.aclose()
-
-    return Reader()
+@asynccontextmanager
+async def started(
+    data: Path | None, handlers: list[Path] | None = None, workflows: list[Path] | None = None, *, talk: bool = False
+) -> AsyncIterator[Client]:
+    """A client of the dagmaster that holds the data folder; when none does, one is started for the moment."""
+    settings = read_settings()
+    folder = data_folder(settings, data)
+    url = running_url(folder)
+    async with AsyncExitStack() as stack:
+        if url is None:
+            found = own_handlers(settings, handlers).refuse_faults()
+            if talk:
+                say(f"starting dagmaster in {folder} …")
+            url = (await stack.enter_async_context(profile(settings, folder, None, found, workflows))).url
+        elif handlers:
+            say(f"dagmaster is up at {url} with handlers of its own; --handlers is not used")
+        yield await stack.enter_async_context(Client(url))
 
 
 def submission(
-    workflow: str, inputs: list[str] | None, inputs_file: Path | None, folders: tuple[Path, ...] = ()
+    workflow: str, inputs: list[str] | None, inputs_file: Path | None, folders: tuple[Path, ...] = (), **more: Any
 ) -> SubmitJob:
     """The request for a workflow's id, or for a YAML file's text; folders on this machine are read here."""
-    given = given_inputs(inputs or [], inputs_file)
+    given = absolute(given_inputs(inputs or [], inputs_file))
     own = library.available(folders).get(workflow) != library.bundled().get(workflow)
     if own or workflow.endswith((".yaml", ".yml")) or "/" in workflow:
         text, name = definition_text(workflow, folders)
-        return SubmitJob(definition=text, file_name=name, inputs=absolute(given))
-    return SubmitJob(workflow_id=workflow, inputs=absolute(given))
+        wanted: dict[str, Any] = {"definition": text, "file_name": name}
+    else:
+        wanted = {"workflow_id": workflow}
+    try:
+        return SubmitJob(**wanted, inputs=given, **more)
+    except ValidationError as problem:
+        fault = problem.errors(include_url=False)[0]
+        raise UsageInvalid(problem=f"{fault['loc'][0]}: {fault['msg']}.", remedy="Shorten it.") from None
 
 
 def definition_text(file: str, folders: tuple[Path, ...] = ()) -> tuple[str, str]:
@@ -132,7 +129,14 @@ def definition_text(file: str, folders: tuple[Path, ...] = ()) -> tuple[str, str
         raise WorkflowUnknown(workflow_id=file, why=problem.strerror, remedy=f"Make {file} readable.") from problem
 
 
+def input_properties(workflow: str, folders: list[Path] | None) -> dict[str, Any]:
+    """The inputs of a workflow, by name, each with its JSON Schema."""
+    definition = library.find(workflow, Settings().workflow_folders(folders))
+    return dict(input_schema(definition)["properties"])
+
+
 def given_inputs(pairs: list[str], file: Path | None) -> dict[str, Any]:
+    """The inputs of a command line: those of the file, then each KEY=VALUE. Errors: InputInvalid."""
     given: dict[str, Any] = {}
     if file is not None:
         try:
@@ -157,67 +161,42 @@ def absolute(given: dict[str, Any]) -> dict[str, Any]:
     return given | {"local_path": str(Path(path).expanduser().absolute())} if isinstance(path, str) and path else given
 
 
-async def follow(client: Client, job_id: str, *, quiet: bool) -> JobBody:
+async def follow(client: Client, job_id: str, *, quiet: bool, as_lines: bool) -> JobBody:
+    """Show a job as it moves, on stderr or as lines of JSON, until it has ended."""
+    job, said = None, None
     with JobScreen(quiet=quiet) as screen:
-        job = None
         async for job in client.watch(job_id):
-            screen.show(job)
+            screen.show(job, await _some_failures(client, job) if screen.is_live else ())
+            if as_lines and said != (said := json_progress(job)):
+                tell(said)
     assert job is not None, "a watched job is read at least once"
     return job
 
 
-def print_job(job: JobBody, *, as_json: bool) -> int:
-    if as_json:
-        exits.say_json(json_document(job))
+async def _some_failures(client: Client, job: JobBody) -> list[ChildLine]:
+    """A few failed children of what runs, so that somebody who watches sees why."""
+    for name, node in job.nodes.items():
+        if node.status in ("RUNNING", "WAITING") and (node.children or {}).get("FAILED"):
+            return (await client.nodes(job.job_id, name, "FAILED", limit=FAILURES_SHOWN)).children
+    return []
+
+
+async def follow_and_print(client: Client, job_id: str, *, quiet: bool, as_json: bool, as_lines: bool) -> int:
+    """Follow a job and print how it ended."""
+    job = await follow(client, job_id, quiet=quiet or as_json or as_lines, as_lines=as_lines)
+    return print_job(job, as_json=as_json, as_lines=as_lines)
+
+
+def print_job(job: JobBody, *, as_json: bool, as_lines: bool = False) -> int:
+    """One job, and the exit code that it stands for."""
+    if as_lines:
+        tell({"event": "end", "job": json_document(job)})
+    elif as_json:
+        tell(json_document(job))
     else:
-        Console().print(job_table(job))
+        show_table(JOB_COLUMNS, job_rows(job))
         print(f"\njob {job.job_id}  {job.status}")
         if job.error:
             error = job.error.model_dump()
-            exits.say(exits.render_error(error | {"remedy": error["remedy"].replace("JOB", job.job_id)}))
+            say(exits.render_error(error | {"remedy": error["remedy"].replace("JOB", job.job_id)}))
     return {"FAILED": exits.FAILED, "CANCELLED": exits.FAILED}.get(job.status, exits.COMPLETED)
-
-
-def stop_on_signals() -> asyncio.Event:
-    stop = asyncio.Event()
-    for number in (signal.SIGINT, signal.SIGTERM):
-        asyncio.get_running_loop().add_signal_handler(number, stop.set)
-    return stop
-
-
-def run_async(work: Coroutine[Any, Any, int | None], *, as_json: bool = False) -> None:
-    """Run a command to its exit code; every error leaves as a message or a JSON document, never as a traceback."""
-    set_up_logs(Settings().log_level)
-    end(lambda: asyncio.run(_until_terminated(work)), as_json=as_json)
-
-
-def run_plain(work: Callable[[], int], *, as_json: bool) -> None:
-    end(work, as_json=as_json)
-
-
-async def _until_terminated(work: Awaitable[int | None]) -> int | None:
-    """SIGTERM ends a command as Ctrl-C does, unless it listens to signals itself."""
-    task = asyncio.current_task()
-    assert task is not None
-    asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, task.cancel)
-    return await work
-
-
-def end(work: Callable[[], int | None], *, as_json: bool) -> None:
-    """Do the work and leave with its exit code; an error is said as a message, or as a JSON document."""
-    try:
-        code = work() or exits.COMPLETED
-    except DagmasterError as error:
-        if as_json:
-            status = "REFUSED" if exits.exit_code(error) == exits.REFUSED else "ERROR"
-            exits.say_json({"status": status, "error": exits.error_document(error)})
-        else:
-            exits.say(exits.render_error(exits.error_document(error)))
-        code = exits.exit_code(error)
-    except (KeyboardInterrupt, asyncio.CancelledError):
-        exits.say("interrupted; the work goes on when dagmaster is up again: dagmaster up")
-        code = exits.INTERRUPTED
-    except BrokenPipeError:
-        sys.stderr.close()
-        code = exits.COMPLETED
-    raise SystemExit(code)

@@ -17,9 +17,10 @@ from typing import Any
 from pydantic import ValidationError
 
 from dagmaster import handlers
-from dagmaster.cli import exits
+from dagmaster.cli.refusals import ParamsRefused
+from dagmaster.cli.talk import say
 from dagmaster.contract.messages import Key, Task
-from dagmaster.errors import HandlerUnknown, Refused
+from dagmaster.errors import HandlerUnknown
 from dagmaster.executors.attempt import AttemptContext, run_attempt
 from dagmaster.executors.base import Outcome
 from dagmaster.executors.gdal import gdal_environment, registered_drivers
@@ -113,8 +114,8 @@ def attempt(handler: Handler[Any, Any], given: dict[str, Any], folder: Path, *, 
         scratch=scratch,
         job_scratch=shared,
         storage=open_storage(f"file:{folder / 'storage'}"),
-        on_progress=lambda percent, message: None if quiet else exits.say(f"{percent:5.1f} %  {message}".rstrip()),
-        on_log=lambda message, fields: exits.say(" ".join([message, *(f"{k}={v}" for k, v in fields.items())])),
+        on_progress=lambda percent, message: None if quiet else say(f"{percent:5.1f} %  {message}".rstrip()),
+        on_log=lambda message, fields: say(" ".join([message, *(f"{k}={v}" for k, v in fields.items())])),
         on_checkpoint=lambda phase, data: saved.update({str(phase): data}),
         is_cancelled=lambda: False,
     )
@@ -134,14 +135,6 @@ def attempt(handler: Handler[Any, Any], given: dict[str, Any], folder: Path, *, 
     if saved:
         (folder / "checkpoints.json").write_text(json.dumps(saved, indent=1, default=str), "utf-8")
     return Tried(handler, outcome, monotonic() - began)
-
-
-class ParamsRefused(Refused):
-    """The handler `{handler}` does not take these params: {problem}."""
-
-    code = "PARAMS_REFUSED"
-    remedy = "Give each as -i key=value; dagmaster handlers --json lists what a handler takes."
-    explanation = "A handler that is tried out gets its params as they are given; nothing ran."
 
 
 def _read(text: str, schema: Mapping[str, Any]) -> Any:

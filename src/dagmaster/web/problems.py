@@ -17,8 +17,11 @@ from dagmaster.errors import (
     DagmasterError,
     DatabaseUnreachable,
     IdempotencyConflict,
+    MethodNotAllowed,
     NotFound,
     Refused,
+    RequestInvalid,
+    RequestRefused,
     StaleState,
     WorkflowUnknown,
 )
@@ -31,6 +34,8 @@ STATUSES: dict[type[DagmasterError], int] = {
     StaleState: 409,
     DatabaseUnreachable: 503,
 }
+PLAIN: dict[int, type[DagmasterError]] = {404: NotFound, 405: MethodNotAllowed}
+"""What the framework refuses itself; everything else of it is RequestRefused."""
 RETRY_AFTER_SECONDS = 5
 MEDIA_TYPE = "application/problem+json"
 
@@ -60,13 +65,14 @@ def faults_of(error: DagmasterError) -> list[dict[str, Any]]:
     return [*error.facts.get("problems", []), *(finding.as_dict() for finding in error.facts.get("findings", []))]
 
 
-def answer(problem: Problem) -> JSONResponse:
-    headers = {"Retry-After": str(RETRY_AFTER_SECONDS)} if problem.status == 503 else None
+def answer(problem: Problem, headers: Mapping[str, str] | None = None) -> JSONResponse:
+    """The problem document as an answer."""
+    retry = {"Retry-After": str(RETRY_AFTER_SECONDS)} if problem.status == 503 else {}
     return JSONResponse(
         problem.model_dump(mode="json"),
         status_code=problem.status,
         media_type=MEDIA_TYPE,
-        headers=headers,
+        headers={**retry, **(headers or {})},
     )
 
 
@@ -104,33 +110,18 @@ def install(
     async def unreadable(request: Request, error: RequestValidationError) -> JSONResponse:
         faults = [_fault(fault) for fault in error.errors()]
         first = faults[0] if faults else {"pointer": "", "message": "unreadable"}
-        return answer(
-            Problem(
-                code="REQUEST_INVALID",
-                type="urn:dagmaster:error:REQUEST_INVALID",
-                title="Request invalid",
-                status=malformed,
-                message=f"{first['pointer'] or 'the body'}: {first['message']}",
-                detail=f"{len(faults)} fault(s) in the request",
-                remedy="Correct the fields named in `problems`; /openapi.json describes them.",
-                problems=faults,
-            )
-        )
+        refused = RequestInvalid(place=first["pointer"] or "the body", problem=first["message"], problems=faults)
+        said = problem_of(refused, malformed)
+        return answer(said.model_copy(update={"detail": f"{len(faults)} fault(s) in the request"}))
 
     @app.exception_handler(HTTPException)
     async def plain(request: Request, error: HTTPException) -> JSONResponse:
-        code = {404: "NOT_FOUND", 405: "METHOD_NOT_ALLOWED"}.get(error.status_code, "REQUEST_REFUSED")
-        return answer(
-            Problem(
-                code=code,
-                type=f"urn:dagmaster:error:{code}",
-                title=code.replace("_", " ").capitalize(),
-                status=error.status_code,
-                message=str(error.detail),
-                detail=f"{request.method} {request.url.path}",
-                remedy="/openapi.json lists what there is.",
-            )
+        refused = PLAIN.get(error.status_code, RequestRefused)(
+            str(error.detail), remedy="/openapi.json lists what there is."
         )
+        said = problem_of(refused, error.status_code)
+        said = said.model_copy(update={"detail": f"{request.method} {request.url.path}"})
+        return answer(said, error.headers)
 
     @app.exception_handler(Exception)
     async def unforeseen(request: Request, error: Exception) -> JSONResponse:
