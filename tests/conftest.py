@@ -70,12 +70,18 @@ def template_database(postgres_server: EmbeddedPostgres) -> str:
 
 
 @pytest.fixture
-def database_uri(postgres_server: EmbeddedPostgres, template_database: str) -> Iterator[str]:
-    """A fresh, migrated database for one test."""
+def database_uri(
+    postgres_server: EmbeddedPostgres, template_database: str, request: pytest.FixtureRequest
+) -> Iterator[str]:
+    """A fresh, migrated database for one test; afterwards the events of all its jobs have to lead to their rows."""
     name = f"test_{os.getpid()}_{next(_numbers)}"
     # Copying files takes a third of the time of copying through the log, since nothing is flushed here.
     _run(postgres_server, "CREATE DATABASE {} TEMPLATE {} STRATEGY FILE_COPY", name, template_database)
     yield uri_of(postgres_server, name)
+    if request.node.get_closest_marker("rows_altered") is None:
+        from replaying import replay_all
+
+        replay_all(uri_of(postgres_server, name))
     _run(postgres_server, "DROP DATABASE {} WITH (FORCE)", name)
 
 

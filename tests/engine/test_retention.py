@@ -9,6 +9,8 @@ import pytest
 from dagmaster.engine.housekeeping import Housekeeper
 from engine.conftest import Bench
 
+pytestmark = pytest.mark.rows_altered  # jobs are moved into the past
+
 JOB_TABLES = ("job", "node", "attempt", "log")
 
 

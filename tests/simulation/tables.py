@@ -439,7 +439,7 @@ class Tables:
                 for key, line in self.jobs[job_id].tasks.items():
                     if line.claimed_by == worker:
                         if line.lease_until is not None and line.lease_until < now:
-                            self.watch.lapses(job_id, key, line.task.attempt)
+                            self.watch.lapses(job_id, key, line.task.attempt, line.lease_until)
                         line.lease_until = until
                         held.add((job_id, key, line.task.attempt))
         return held

@@ -42,8 +42,8 @@ class Truth:
     worker: str | None = None
     claimed_at: float = 0.0
     slow: bool = False
-    lapsed: bool = False
-    """Its lease has been over at some time."""
+    lapsed: datetime | None = None
+    """When its lease was over for the first time, if it was renewed after that."""
     said: dict[str, Any] = field(default_factory=dict)
     """Outcomes that its worker reported, with the output."""
     durable_at: datetime | None = None
@@ -236,10 +236,10 @@ class Watch:
 
     def check_lost(self, job: Job, record: AttemptRecord, truth: Truth, name: str) -> None:
         line = job.tasks.get(record.key)
-        until = line.lease_until if line is not None else None
+        until = truth.lapsed or (line.lease_until if line is not None else None)
         if until is None:
             self.object(f"I7: {name} is LOST and nobody had claimed it")
-        elif not truth.lapsed and until > self.loop.time() + self.tolerance:
+        elif until > self.loop.time() + self.tolerance:
             self.object(f"I7: {name} is LOST while its lease runs until {until}")
         elif truth.durable_at is not None and truth.durable_at <= until:
             self.object(f"C21: {name} is LOST although its report was there at {truth.durable_at}")
@@ -292,10 +292,10 @@ class Watch:
         if truth.durable_at is None:
             truth.durable_at = self.loop.time()
 
-    def lapses(self, job_id: str, key: Key, attempt: int) -> None:
+    def lapses(self, job_id: str, key: Key, attempt: int, at: datetime) -> None:
         truth = self.attempts.get((job_id, key, attempt))
-        if truth is not None:
-            truth.lapsed = True
+        if truth is not None and truth.lapsed is None:
+            truth.lapsed = at
 
     def applies(self, tables: Tables, publication: Publication) -> None:
         """I9: only what was accepted, still stands and was not revoked is applied."""

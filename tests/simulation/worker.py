@@ -5,7 +5,6 @@ In the process of an orchestrator it is also the `LocalWorker` that ticks hand t
 
 from __future__ import annotations
 
-import contextlib
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
@@ -271,9 +270,13 @@ class SimWorker:
             self.process.spawn(self.post_started(task, started))
 
     async def post_started(self, task: Task, started: Started) -> None:
-        """If this is lost, the attempt only has no timeout."""
-        with contextlib.suppress(psycopg.Error):
-            await self.link().call(lambda: self.world.tables.send(task.job_id, "started", started_body(started)))
+        """Until it is durable or the attempt has ended: its timeout hangs on it."""
+        while (run := self.runs.get((task.job_id, task.key))) is not None and run.task.attempt == task.attempt:
+            try:
+                await self.link().call(lambda: self.world.tables.send(task.job_id, "started", started_body(started)))
+                return
+            except psycopg.Error:
+                await pause(RETRY_SECONDS)
 
     def begun(self, began_at: float) -> Any:
         assert self.engine is not None

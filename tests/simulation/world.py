@@ -56,8 +56,8 @@ class World:
         self.loop = Loop()
         self.watch = Watch(self.loop, swarm)
         self.tables = Tables(self.loop, swarm.shards, self.watch)
-        self.rng = random.Random(f"{seed}/work")
-        self.fate = random.Random(f"{seed}/fate")
+        self.rng = random.Random(f"{seed} work")
+        self.fate = random.Random(f"{seed} fate")
         self.faults: Counter[str] = Counter()
         self.processes: list[Process] = []
         self.connections: list[Connection] = []

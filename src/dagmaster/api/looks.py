@@ -28,6 +28,7 @@ from dagmaster.contract.api import (
     OrchestratorPage,
     QueueLine,
     QueuePage,
+    ReplayBody,
     TaskLine,
     TaskPage,
     WorkerLine,
@@ -36,6 +37,7 @@ from dagmaster.contract.api import (
 from dagmaster.db import looks, shards
 from dagmaster.db import worker as worker_store
 from dagmaster.db.engine import PostgresStore
+from dagmaster.engine.replay import replay
 from dagmaster.engine.status import share_of
 from dagmaster.errors import NotFound
 
@@ -83,6 +85,10 @@ def job_look_routes(authority: Authority) -> APIRouter:
     @routes.get("/nodes/{node}/events", summary="What happened to one node")
     async def node_events(job_id: UUID, node: str, limit: Limit = 1000) -> EventPage:
         return await authority.reader.node_events(str(job_id), node, limit)
+
+    @routes.get("/replay", summary="Whether the events of a job lead to its tables")
+    async def replay_of(job_id: UUID) -> ReplayBody:
+        return await replay(authority.pool, authority.reader, str(job_id))
 
     @routes.get("/progress", summary="How far a job is")
     async def progress(job_id: UUID) -> JobProgress:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
-from dagmaster.cli import completion
+from dagmaster.cli import completion, exits
 from dagmaster.cli.program import (
     LOOK,
     DataOption,
@@ -201,6 +201,28 @@ async def progress(
     else:
         left = f", about {duration(now.eta_seconds)} left" if now.eta_seconds is not None else ""
         print(f"{now.status}  {now.percent:.0f} %{left}  {now.message if now.status == 'RUNNING' else ''}".rstrip())
+
+
+@command("replay", "dagmaster replay JOB", panel=LOOK)
+async def replay(
+    job_id: JobArgument, url: UrlOption = None, data: DataOption = None, as_json: JsonOption = False
+) -> int:
+    """Rebuild a job from its events and compare it with its tables; exits with 1 when they differ."""
+    from dagmaster.cli.shared import reader
+
+    async with reader(url, data) as client:
+        found = await client.replay(job_id)
+    if as_json:
+        tell(found.model_dump(mode="json"))
+    elif found.equal:
+        print(f"equal: {found.events} events lead to {found.status} and to the {found.nodes} nodes as they stand")
+    else:
+        rows = (
+            (each.node or "(job)", each.what, str(each.by_events), str(each.by_tables)) for each in found.differences
+        )
+        show_table(("node", "what", "by its events", "by its tables"), rows)
+        say("the history and the state differ" + ("; these are the first of them" if found.more else ""))
+    return exits.COMPLETED if found.equal else exits.FAILED
 
 
 def moment(text: str, now: datetime) -> datetime:

@@ -33,6 +33,7 @@ from dagmaster.contract.api import (
     NodesBody,
     OrchestratorPage,
     QueuePage,
+    ReplayBody,
     SubmitJob,
     TaskPage,
     VersionPage,
@@ -113,6 +114,10 @@ class Client:
     async def node_events(self, job_id: str, node: str) -> EventPage:
         """What happened to one node. Errors: NotFound."""
         return await self._call(EventPage, "GET", f"/api/v1/jobs/{job_id}/nodes/{quote(node)}/events")
+
+    async def replay(self, job_id: str) -> ReplayBody:
+        """Whether the events of a job lead to what its tables say. Errors: NotFound."""
+        return await self._call(ReplayBody, "GET", f"/api/v1/jobs/{job_id}/replay")
 
     async def progress(self, job_id: str) -> JobProgress:
         """How far a job is. Errors: NotFound."""

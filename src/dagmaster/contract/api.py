@@ -151,6 +151,27 @@ class EventPage(Body):
     next: int | None = None
 
 
+class DifferenceOfReplay(Body):
+    """A fact on which the events of a job and its tables do not agree."""
+
+    node: str | None = Field(default=None, description="The node; none for a fact of the job itself.")
+    what: str
+    by_events: Any = None
+    by_tables: Any = None
+
+
+class ReplayBody(Body):
+    """What the events of a job lead to, beside what its tables say."""
+
+    job_id: str
+    status: JobStatus
+    events: int
+    nodes: int = Field(description="Nodes that have moved, children of fan-outs among them.")
+    equal: bool
+    differences: list[DifferenceOfReplay] = Field(default_factory=list)
+    more: bool = Field(default=False, description="There are more differences than are told.")
+
+
 class WorkflowLine(Body):
     """One known workflow."""
 

@@ -163,10 +163,10 @@ class _Work:
                 self.hear_due(message)
             case Cancel():
                 self.cancel_all(Cancelled(why=message.reason or None))
-                self.end("CANCELLED", None, {"actor": message.actor, "reason": message.reason})
+                self.end("CANCELLED", actor=message.actor, reason=message.reason)
             case Failed():
                 self.cancel_all(Cancelled("The engine gave the job up."))
-                self.end("FAILED", message.error, message.error)
+                self.end("FAILED", message.error)
 
     def begin(self) -> None:
         if self.state.status == "PENDING" and self.decision.status == "PENDING":
@@ -457,8 +457,9 @@ class _Work:
         self.agenda.clear()
         self.fans_moved.clear()
 
-    def end(self, status: str, error: dict[str, Any] | None, data: dict[str, Any] | None = None) -> None:
-        self.notes.append(Event("job", before=self.decision.status, to=status, data=data))
+    def end(self, status: str, error: dict[str, Any] | None = None, **more: Any) -> None:
+        data = more if error is None else {"error": error} | more
+        self.notes.append(Event("job", before=self.decision.status, to=status, data=data or None))
         self.decision.status = status
         self.decision.error = error
 
@@ -471,15 +472,14 @@ class _Work:
         nodes = [(node, self.node(Key(node.ordinal))) for node in self.graph.nodes]
         unhandled = next((state for node, state in nodes if state.status == "FAILED" and not self.handled(node)), None)
         if unhandled is not None:
-            self.end("FAILED", unhandled.error, unhandled.error)
+            self.end("FAILED", unhandled.error)
             return
         ends = [state for node, state in nodes if node.type == "end"]
         failed = any(state.failed for _, state in nodes)
         if any(state.status == "COMPLETED" for state in ends) or not failed:
-            self.end("COMPLETED", None)
+            self.end("COMPLETED")
         else:
-            error = NoEndReached().as_dict()
-            self.end("FAILED", error, error)
+            self.end("FAILED", NoEndReached().as_dict())
 
     def handled(self, node: Node) -> bool:
         """A failure is handled when nodes behind it exist and none of them was lost to it."""

@@ -282,13 +282,20 @@ class Worker:
         return task
 
     async def _say_started(self, task: Task, started: Started) -> None:
-        """To whoever decides for the job now; if this is lost, the attempt only has no timeout."""
-        try:
-            async with self.pool.connection() as conn:
-                await send(conn, task.job_id, "started", started_body(started))
-                await notify(conn, [INBOX])
-        except (psycopg.Error, DatabaseUnreachable) as problem:
-            log.warning("start not said", problem=str(problem))
+        """To whoever decides for the job now, until it is durable or the attempt has ended: its timeout hangs on it."""
+        while self._runs(task):
+            try:
+                async with self.pool.connection() as conn:
+                    await send(conn, task.job_id, "started", started_body(started))
+                    await notify(conn, [INBOX])
+                return
+            except (psycopg.Error, DatabaseUnreachable) as problem:
+                log.warning("start waits for the database", problem=str(problem))
+                await asyncio.sleep(REPORT_RETRY_SECONDS)
+
+    def _runs(self, task: Task) -> bool:
+        found = self.running.get((task.job_id, task.key))
+        return found is not None and found.task.attempt == task.attempt
 
     def _begun(self, begun_at: float) -> datetime:
         """When that was, by the database's clock."""
@@ -309,10 +316,7 @@ class Worker:
             log.exception("executor failed", handler=task.handler)
             outcome = Outcome(False, error=HandlerCrashed(cause="a fault of the executor").as_dict())
         finally:
-            found = self.running.get((task.job_id, task.key))
-            if (
-                found is not None and found.task.attempt == task.attempt
-            ):  # a newer attempt may have begun here meanwhile
+            if self._runs(task):  # a newer attempt may have begun here meanwhile
                 del self.running[task.job_id, task.key]
                 self.progressed.pop((task.job_id, task.key), None)
             self.free[spec.isolation] += 1
