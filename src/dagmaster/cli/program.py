@@ -9,10 +9,12 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar
+from uuid import UUID
 
 import typer
 
 from dagmaster.cli import completion
+from dagmaster.errors import NotFound
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 
@@ -118,7 +120,27 @@ DefinitionArgument = Annotated[
     str,
     typer.Argument(metavar="FILE", help="A YAML file, or a workflow's id.", autocompletion=completion.workflows),
 ]
-JobArgument = Annotated[str, typer.Argument(metavar="JOB", help="A job id.", autocompletion=completion.jobs)]
+
+
+def _job_id(ctx: typer.Context, given: str) -> str:
+    """No job has a name that is no id; nobody needs to be asked for it. Errors: NotFound."""
+    if not ctx.resilient_parsing:
+        try:
+            UUID(given)
+        except ValueError:
+            raise NotFound(noun="job", id=given) from None
+    return given
+
+
+JobArgument = Annotated[
+    str, typer.Argument(metavar="JOB", help="A job id.", callback=_job_id, autocompletion=completion.jobs)
+]
 LiveJobArgument = Annotated[
-    str, typer.Argument(metavar="JOB", help="The id of a job that has not ended.", autocompletion=completion.live_jobs)
+    str,
+    typer.Argument(
+        metavar="JOB",
+        help="The id of a job that has not ended.",
+        callback=_job_id,
+        autocompletion=completion.live_jobs,
+    ),
 ]
