@@ -144,3 +144,13 @@ def program(data_folder: Path) -> Program:
 def shared_program(session_folder: Path) -> Program:
     """A program whose data folder is kept through one file of tests: starting from nothing costs seconds."""
     return Program(session_folder / f"shared-{time.monotonic_ns()}")
+
+
+@pytest.fixture
+def fleet(database_uri: str, tmp_path: Path) -> Iterator[Any]:
+    """A `Fleet` around a database of its own; its processes are killed at the end."""
+    from acceptance.fleet import Fleet
+
+    made = Fleet(database_uri, tmp_path)
+    yield made
+    made.end()

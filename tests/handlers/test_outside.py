@@ -102,6 +102,11 @@ def test_one_file_may_hold_several_handlers_and_use_a_helper(tmp_path: Path) -> 
         ("x = 1\n\ndef broken(:\n", 3, "SyntaxError: invalid syntax"),
         ("def f():\n    return 1 / 0\nf()\n", 2, "ZeroDivisionError: division by zero"),
         ("import sys\nsys.exit(3)\n", 2, "SystemExit: 3"),
+        (
+            "from dagmaster.handlers.base import handler\n@handler('x')\ndef run() -> int:\n    return 1\n",
+            2,
+            "TypeError: x: write it as `def run(params: YourParams, ctx: Context) -> YourOutput`",
+        ),
     ],
 )
 def test_a_broken_file_is_named_with_line_and_reason(tmp_path: Path, text: str, line: int, reason: str) -> None:

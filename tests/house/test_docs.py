@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from house.reference import FOLDER, PAGES
+from simulation.mutants import MUTANTS
 
 ROOT = Path(__file__).parents[2]
 DOCUMENTS = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
@@ -42,6 +43,14 @@ def test_guarantees_name_only_tests_that_exist() -> None:
         assert (ROOT / file).is_file(), file
         if test:
             assert f"def {test}(" in (ROOT / file).read_text("utf-8"), f"{file}::{test}"
+
+
+def test_guarantees_name_only_mutants_that_exist() -> None:
+    text = (ROOT / "docs" / "guarantees.md").read_text("utf-8")
+    named = re.findall(r"(?<=[,s(t] )`([a-z-]+)`", " ".join(re.findall(r"mutants? [^|]*", text)))
+    named += re.findall(r"mutant `([a-z-]+)`", text)
+    assert len(named) > 30
+    assert set(named) <= set(MUTANTS)
 
 
 def test_every_command_has_help() -> None:

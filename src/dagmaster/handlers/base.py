@@ -108,11 +108,20 @@ def handler(
     isolation: Isolation = "process",
     timeout_seconds: float = 3600.0,
 ) -> Callable[[Callable[[P, Context], O]], Handler[P, O]]:
-    """Register the decorated function as handler `name`; its annotations name the Params and Output models."""
+    """Register the decorated function as handler `name`; its annotations name the Params and Output models.
+
+    Errors: TypeError when it does not take `(params, ctx)`, or an annotation is no such model.
+    """
 
     def register(function: Callable[[P, Context], O]) -> Handler[P, O]:
         hints = typing.get_type_hints(function)
-        first = next(iter(inspect.signature(function).parameters))
+        names = list(inspect.signature(function).parameters)
+        models = [hints.get(name) for name in (*names[:1], "return")]
+        if len(names) != 2 or not all(inspect.isclass(each) and issubclass(each, BaseModel) for each in models):
+            raise TypeError(
+                f"{name}: write it as `def {function.__name__}(params: YourParams, ctx: Context) -> YourOutput`"
+            )
+        first = names[0]
         summary = inspect.cleandoc(function.__doc__ or "").split("\n", 1)[0]
         return Handler(
             name=name,
